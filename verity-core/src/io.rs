@@ -1,0 +1,138 @@
+//! Positioned reading and writing: what engines need of a file, a block device or memory.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::{PoisonError, RwLock};
+
+/// Reads at a position, from several threads at once.
+pub trait ReadAt: Send + Sync {
+    /// Reads some bytes from `offset` on; 0 at the end.
+    ///
+    /// # Errors
+    /// Whatever the source answers.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Fills `buffer` from `offset` on.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` if the source ends first.
+    fn read_exact_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+        while !buffer.is_empty() {
+            match self.read_at(buffer, offset) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => {
+                    buffer = &mut buffer[count..];
+                    offset += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes at a position, from several threads at once.
+pub trait WriteAt: Send + Sync {
+    /// Writes all of `bytes` from `offset` on.
+    ///
+    /// # Errors
+    /// Whatever the target answers.
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+}
+
+/// A hash device that is being made: upper levels are built from the lower ones it holds already.
+pub trait Storage: ReadAt + WriteAt {}
+
+impl<T: ReadAt + WriteAt + ?Sized> Storage for T {}
+
+impl ReadAt for File {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        FileExt::read_at(self, buffer, offset)
+    }
+}
+
+impl WriteAt for File {
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        FileExt::write_all_at(self, bytes, offset)
+    }
+}
+
+impl ReadAt for [u8] {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let rest = usize::try_from(offset).ok().and_then(|start| self.get(start..)).unwrap_or_default();
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+}
+
+impl ReadAt for Vec<u8> {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.as_slice().read_at(buffer, offset)
+    }
+}
+
+/// A device in memory that grows as it is written, for small layers and for tests.
+#[derive(Debug, Default)]
+pub struct MemoryDevice(RwLock<Vec<u8>>);
+
+impl MemoryDevice {
+    /// A device that holds `bytes`.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(RwLock::new(bytes))
+    }
+
+    /// What the device holds.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ReadAt for MemoryDevice {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).read_at(buffer, offset)
+    }
+}
+
+impl WriteAt for MemoryDevice {
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let out_of_memory = || io::Error::from(io::ErrorKind::OutOfMemory);
+        let start = usize::try_from(offset).map_err(|_| out_of_memory())?;
+        let end = start.checked_add(bytes.len()).ok_or_else(out_of_memory)?;
+        let mut device = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(missing) = end.checked_sub(device.len()) {
+            device.try_reserve(missing).map_err(|_| out_of_memory())?;
+            device.resize(end, 0);
+        }
+        device[start..end].copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_past_the_end_is_an_error_and_not_zeros() {
+        let device = MemoryDevice::new(vec![7; 10]);
+        let mut buffer = [0; 4];
+        assert!(device.read_exact_at(&mut buffer, 6).is_ok());
+        for offset in [7, 10, 11, u64::MAX] {
+            let error = device.read_exact_at(&mut buffer, offset).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{offset}");
+        }
+    }
+
+    #[test]
+    fn a_memory_device_grows_with_zeros() {
+        let device = MemoryDevice::default();
+        device.write_all_at(b"ab", 3).unwrap();
+        device.write_all_at(b"c", 0).unwrap();
+        assert_eq!(device.into_bytes(), b"c\0\0ab");
+    }
+}

@@ -1,0 +1,43 @@
+//! Builds, verifies and activates dm-verity hash trees.
+//!
+//! A block image gets a tree of digests; the digest of the tree's top block, the root hash, vouches for every
+//! byte of the image, and the kernel refuses each block that does not match. This library makes and checks such
+//! trees, byte for byte as veritysetup and the kernel do, and (feature `device`, on by default, Linux only)
+//! activates them through device-mapper.
+//!
+//! Four floors, each of which imports only those below:
+//!
+//! 1. Values, without I/O: [`algorithm`], [`block`], [`params`], [`superblock`], [`geometry`]. A value that exists
+//!    is valid.
+//! 2. Engines: [`digest`], [`tree`], over the positions of [`io`], watched through [`progress`].
+//! 3. Kernel: `device`.
+//! 4. Products that put these together; still to come.
+//!
+//! # Building and verifying in memory
+//!
+//! ```
+//! use verity_core::geometry::{Geometry, HashArea};
+//! use verity_core::io::MemoryDevice;
+//! use verity_core::{params::Params, tree};
+//!
+//! let data = vec![7; 1000 * 4096];
+//! let params = Params::default();
+//! let geometry = Geometry::new(&params, 1000, HashArea::bare(0))?;
+//! let hash = MemoryDevice::default();
+//! let root = tree::build(&data, &hash, &params, &geometry, &tree::Options::default())?;
+//! let report = tree::verify(&data, &hash, &params, &geometry, &root, &tree::Options::default())?;
+//! assert!(report.is_intact());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub mod algorithm;
+pub mod block;
+#[cfg(feature = "device")]
+pub mod device;
+pub mod digest;
+pub mod geometry;
+pub mod io;
+pub mod params;
+pub mod progress;
+pub mod superblock;
+pub mod tree;

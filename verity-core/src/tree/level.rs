@@ -1,0 +1,176 @@
+//! One step of a tree: children (data blocks, or the hash blocks of a level) and the level that holds their digests.
+
+use super::{Device, Error};
+use crate::block::BlockSize;
+use crate::digest::BlockHasher;
+use crate::geometry::Geometry;
+use crate::io::ReadAt;
+use crate::params::Params;
+
+/// Bytes read at once: large enough that a system call costs nothing, small enough to stay in a core's cache.
+const READ_BYTES: usize = 256 * 1024;
+
+/// Bytes of children in a job, unless there is too little work to share it out in pieces of that size.
+const JOB_BYTES: u64 = 1024 * 1024;
+
+/// The children of one level.
+#[derive(Clone, Copy)]
+pub(super) struct Children<'a> {
+    pub(super) source: &'a dyn ReadAt,
+    pub(super) device: Device,
+    /// Byte offset of the first child on its device.
+    pub(super) offset: u64,
+    pub(super) block_size: BlockSize,
+    pub(super) count: u64,
+}
+
+impl<'a> Children<'a> {
+    /// What the digests in `level` are of.
+    pub(super) fn of_level(
+        level: usize,
+        params: &Params,
+        geometry: &Geometry,
+        data: &'a dyn ReadAt,
+        hash: &'a dyn ReadAt,
+    ) -> Self {
+        match level.checked_sub(1) {
+            None => Self {
+                source: data,
+                device: Device::Data,
+                offset: 0,
+                block_size: params.data_block_size,
+                count: geometry.data_blocks(),
+            },
+            Some(below) => Self {
+                source: hash,
+                device: Device::Hash,
+                offset: geometry.hash_block_offset(below, 0),
+                block_size: params.hash_block_size,
+                count: geometry.levels()[below].blocks,
+            },
+        }
+    }
+
+    /// The byte offset of child `index` on its device.
+    pub(super) fn position(&self, index: u64) -> u64 {
+        self.offset + index * self.block_size.as_u64()
+    }
+
+    /// Splits the children into jobs, enough of them that every thread has several.
+    pub(super) fn jobs(&self, threads: usize) -> Jobs {
+        let most = (JOB_BYTES / self.block_size.as_u64()).max(1);
+        let shares = u64::try_from(threads).unwrap_or(u64::MAX).saturating_mul(4);
+        let per_job = (self.count / shares).clamp(1, most);
+        // A power of two divides the digests of a hash block, or is divided by them.
+        Jobs { per_job: 1 << per_job.ilog2(), count: self.count }
+    }
+
+    /// How many children are read at once.
+    pub(super) fn per_read(&self) -> usize {
+        (READ_BYTES / self.block_size.bytes()).max(1)
+    }
+
+    /// Reads children `first..` until `buffer` (a whole number of them) is full.
+    pub(super) fn read(&self, buffer: &mut [u8], first: u64) -> Result<(), Error> {
+        let offset = self.position(first);
+        read(self.source, self.device, buffer, offset)
+    }
+}
+
+/// Reads exactly, or says what could not be read.
+pub(super) fn read(source: &dyn ReadAt, device: Device, buffer: &mut [u8], offset: u64) -> Result<(), Error> {
+    source.read_exact_at(buffer, offset).map_err(|source| Error::Read {
+        device,
+        offset,
+        length: buffer.len(),
+        source,
+    })
+}
+
+/// Runs of children.
+#[derive(Clone, Copy)]
+pub(super) struct Jobs {
+    per_job: u64,
+    count: u64,
+}
+
+impl Jobs {
+    pub(super) fn len(self) -> u64 {
+        self.count.div_ceil(self.per_job)
+    }
+
+    /// The children of one job.
+    pub(super) fn range(self, job: u64) -> std::ops::Range<u64> {
+        let first = job * self.per_job;
+        first..(first + self.per_job).min(self.count)
+    }
+}
+
+/// How digests lie in the blocks of a level.
+#[derive(Clone, Copy)]
+pub(super) struct Slots {
+    per_block: u64,
+    slot_size: u64,
+    hash_block_size: u64,
+    /// Whether slots fill blocks without a gap, so that those of several blocks can be written in one go.
+    seamless: bool,
+}
+
+impl Slots {
+    pub(super) fn of(params: &Params) -> Self {
+        let per_block = params.digests_per_block();
+        let slot_size = params.slot_size() as u64;
+        let hash_block_size = params.hash_block_size.as_u64();
+        Self { per_block, slot_size, hash_block_size, seamless: slot_size * per_block == hash_block_size }
+    }
+
+    /// The byte offset, within its level, of the digest of `child`.
+    pub(super) fn position(self, child: u64) -> u64 {
+        child / self.per_block * self.hash_block_size + child % self.per_block * self.slot_size
+    }
+
+    /// The bytes of a level that children `first..end` decide: their slots and what is zero behind them. The regions of
+    /// adjacent jobs adjoin, and that of a level's `last` child reaches to the end of its block.
+    pub(super) fn region(self, children: &std::ops::Range<u64>, count: u64) -> std::ops::Range<u64> {
+        let start = self.position(children.start);
+        let end = if children.end == count {
+            count.div_ceil(self.per_block) * self.hash_block_size
+        } else {
+            self.position(children.end)
+        };
+        start..end
+    }
+
+    /// Hashes whole blocks, children `first..`, into `region`, whose first byte is that of the level's `region_start`.
+    pub(super) fn fill(
+        self,
+        hasher: &BlockHasher,
+        blocks: &[u8],
+        block_size: BlockSize,
+        first: u64,
+        region: &mut [u8],
+        region_start: u64,
+    ) {
+        let stride = usize_of(self.slot_size);
+        let mut child = first;
+        let mut rest = blocks;
+        while !rest.is_empty() {
+            let count = rest.len() / block_size.bytes();
+            let run = if self.seamless {
+                count
+            } else {
+                count.min(usize_of(self.per_block - child % self.per_block))
+            };
+            let (now, later) = rest.split_at(run * block_size.bytes());
+            let at = usize_of(self.position(child) - region_start);
+            hasher.hash_blocks(now, block_size, &mut region[at..], stride);
+            child += run as u64;
+            rest = later;
+        }
+    }
+}
+
+/// A size that is bounded by a job's and thus fits everywhere.
+pub(super) fn usize_of(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,184 @@
+//! Hash trees: building, verifying, and hashing data as it is written.
+//!
+//! Memory does not grow with the image: each thread holds one read buffer of at most 512 KiB and the digests of one
+//! job (at most 128 KiB), beside a few hash blocks. Levels are built one from the other, each read back from the
+//! hash device, so no list of digests is ever kept.
+
+mod build;
+mod level;
+mod report;
+mod verify;
+mod workers;
+mod writer;
+
+use std::io;
+use std::num::NonZeroUsize;
+
+pub use build::build;
+pub use report::{Fault, Finding, Place, Report};
+pub use verify::{verify, verify_top};
+pub use writer::{Built, TreeWriter};
+
+use crate::block::RootHash;
+use crate::geometry::GeometryError;
+use crate::progress::Observer;
+
+/// How many threads hash.
+///
+/// ```
+/// use verity_core::tree::Threads;
+/// assert_eq!(Threads::new(4)?.get(), 4);
+/// assert!(Threads::new(0).is_err());
+/// # Ok::<(), verity_core::tree::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Threads(NonZeroUsize);
+
+impl Threads {
+    /// The most threads that can be asked for.
+    pub const MAX: usize = 1024;
+
+    /// Exactly `count` threads.
+    ///
+    /// # Errors
+    /// [`Error::Threads`] unless `count` is from 1 to 1024.
+    pub fn new(count: usize) -> Result<Self, Error> {
+        match NonZeroUsize::new(count) {
+            Some(threads) if count <= Self::MAX => Ok(Self(threads)),
+            _ => Err(Error::Threads(count)),
+        }
+    }
+
+    /// One thread for each processor that this process may use: affinity and the container's CPU quota count.
+    #[must_use]
+    pub fn available() -> Self {
+        let count = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        Self(count.min(NonZeroUsize::new(Self::MAX).unwrap_or(NonZeroUsize::MIN)))
+    }
+
+    /// The number of threads.
+    #[must_use]
+    pub const fn get(self) -> usize {
+        self.0.get()
+    }
+}
+
+impl Default for Threads {
+    fn default() -> Self {
+        Self::available()
+    }
+}
+
+/// How work is done, apart from what is worked on.
+#[derive(Clone, Copy)]
+pub struct Options<'a> {
+    /// How many threads hash; one for each usable processor by default.
+    pub threads: Threads,
+    /// Who hears about progress and can cancel; nobody by default.
+    pub observer: &'a dyn Observer,
+    /// How many findings a [`Report`] lists; it counts the others too. 65536 (some 15 MB) by default.
+    pub max_findings: usize,
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Self { threads: Threads::available(), observer: &(), max_findings: 65_536 }
+    }
+}
+
+/// One of the two things that a tree's work reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Device {
+    /// The data.
+    Data,
+    /// The tree.
+    Hash,
+    /// Where [`TreeWriter`] keeps the leaf level while the data's length is unknown.
+    LeafStore,
+}
+
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Data => "data device",
+            Self::Hash => "hash device",
+            Self::LeafStore => "leaf store",
+        })
+    }
+}
+
+/// Why a tree could not be built or checked. A tree that was checked and is bad is a [`Report`], not an error.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Reading failed.
+    #[error("{device}: reading {length} bytes at byte {offset} failed: {}", read_failure(source))]
+    Read {
+        /// What was read.
+        device: Device,
+        /// First byte.
+        offset: u64,
+        /// Bytes asked for.
+        length: usize,
+        /// What the system answered; `UnexpectedEof` where the device ends too early.
+        source: io::Error,
+    },
+    /// Writing failed.
+    #[error("{device}: writing {length} bytes at byte {offset} failed: {source}")]
+    Write {
+        /// What was written.
+        device: Device,
+        /// First byte.
+        offset: u64,
+        /// Bytes given.
+        length: usize,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// The tree's top block does not hash to the root hash that was given.
+    #[error("root hash {expected} does not match the tree's, which is {found}")]
+    RootHash {
+        /// The root hash that was given.
+        expected: RootHash,
+        /// The digest of the top block.
+        found: RootHash,
+    },
+    /// The root hash is not of the algorithm that the parameters name.
+    #[error("root hash has {found} bytes, the tree's digests have {expected}")]
+    RootHashSize {
+        /// Bytes of the algorithm's digest.
+        expected: usize,
+        /// Bytes given.
+        found: usize,
+    },
+    /// A stream ended inside a block.
+    #[error("the data ends {surplus} bytes into a block: {length} bytes are no multiple of {block_size}")]
+    PartialBlock {
+        /// Bytes that came in all.
+        length: u64,
+        /// Bytes of the last, incomplete block.
+        surplus: u64,
+        /// The data block size.
+        block_size: u32,
+    },
+    /// The tree cannot be laid out.
+    #[error(transparent)]
+    Geometry(#[from] GeometryError),
+    /// A number of threads out of range.
+    #[error("{0} threads: give 1 to 1024")]
+    Threads(usize),
+    /// The observer asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+    /// A thread that hashed ended early.
+    #[error("a hashing thread ended early")]
+    Thread,
+}
+
+fn read_failure(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        "the device ends before that".to_owned()
+    } else {
+        error.to_string()
+    }
+}
