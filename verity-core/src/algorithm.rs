@@ -75,11 +75,15 @@ impl Algorithm {
     const fn facts(self) -> Facts {
         match self {
             Self::Md5 => Facts {
-                weakness: Some("collisions can be made in seconds: whoever makes an image can make two with one root hash"),
+                weakness: Some(
+                    "collisions can be made in seconds: whoever makes an image can make two with one root hash",
+                ),
                 ..facts("md5", 16)
             },
             Self::Sha1 => Facts {
-                weakness: Some("collisions have been made: whoever makes an image could make two with one root hash"),
+                weakness: Some(
+                    "collisions have been made: whoever makes an image could make two with one root hash",
+                ),
                 ..facts("sha1", 20)
             },
             Self::Sha224 => facts("sha224", 28),

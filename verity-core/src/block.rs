@@ -177,8 +177,7 @@ impl RootHash {
         if text.len() != 2 * algorithm.digest_size() && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(BlockError::RootHashDigits { algorithm, found: text.len() });
         }
-        let bytes =
-            hex::decode(text).map_err(|source| BlockError::Hex { what: "root hash", source })?;
+        let bytes = hex::decode(text).map_err(|source| BlockError::Hex { what: "root hash", source })?;
         Self::new(algorithm, &bytes)
     }
 

@@ -204,7 +204,10 @@ impl Geometry {
     /// [`GeometryError::Overlap`].
     pub const fn check_shared_file(&self) -> Result<(), GeometryError> {
         if self.area.offset < self.data_bytes() {
-            return Err(GeometryError::Overlap { hash_offset: self.area.offset, data_bytes: self.data_bytes() });
+            return Err(GeometryError::Overlap {
+                hash_offset: self.area.offset,
+                data_bytes: self.data_bytes(),
+            });
         }
         Ok(())
     }
@@ -233,7 +236,9 @@ pub enum GeometryError {
     #[error("the tree would pass 2^63 bytes: data blocks or hash offset is too large")]
     TooLarge,
     /// Data and tree in one file, on top of each other.
-    #[error("hash offset {hash_offset} lies inside the data, which ends at byte {data_bytes} of the same file")]
+    #[error(
+        "hash offset {hash_offset} lies inside the data, which ends at byte {data_bytes} of the same file"
+    )]
     Overlap {
         /// The hash area's first byte.
         hash_offset: u64,
@@ -270,7 +275,8 @@ mod tests {
         // 17 TiB in blocks of 4096 bytes: more than 2^32 of them.
         let blocks = 17 << 28;
         assert_eq!(counts(&Params::default(), blocks), [35_651_584, 278_528, 2176, 17, 1]);
-        let small = Params { data_block_size: BlockSize::MIN, hash_block_size: BlockSize::MIN, ..Params::default() };
+        let small =
+            Params { data_block_size: BlockSize::MIN, hash_block_size: BlockSize::MIN, ..Params::default() };
         assert_eq!(counts(&small, 17 << 31).len(), 9);
         assert_eq!(counts(&small, 17 << 31)[0], 17 << 27);
     }
@@ -281,7 +287,11 @@ mod tests {
         let most = MAX_OFFSET / 4096;
         assert!(Geometry::new(&Params::default(), most, area).is_ok());
         for blocks in [most + 1, u64::MAX / 4096, u64::MAX / 4096 + 1, u64::MAX - 1, u64::MAX] {
-            assert_eq!(Geometry::new(&Params::default(), blocks, area), Err(GeometryError::TooLarge), "{blocks}");
+            assert_eq!(
+                Geometry::new(&Params::default(), blocks, area),
+                Err(GeometryError::TooLarge),
+                "{blocks}"
+            );
         }
         for offset in [MAX_OFFSET - 511, u64::MAX - 511] {
             let area = HashArea::with_superblock(offset).unwrap();
@@ -292,9 +302,12 @@ mod tests {
     #[test]
     fn the_tree_begins_behind_the_superblock() {
         let small = Params { hash_block_size: BlockSize::MIN, ..Params::default() };
-        for (params, offset, expected) in
-            [(&Params::default(), 0, 1), (&small, 0, 1), (&Params::default(), 3584, 1), (&Params::default(), 4096, 2)]
-        {
+        for (params, offset, expected) in [
+            (&Params::default(), 0, 1),
+            (&small, 0, 1),
+            (&Params::default(), 3584, 1),
+            (&Params::default(), 4096, 2),
+        ] {
             let area = HashArea::with_superblock(offset).unwrap();
             assert_eq!(Geometry::new(params, 2, area).unwrap().hash_start_block(), expected, "{offset}");
         }
@@ -314,7 +327,8 @@ mod tests {
     #[test]
     fn data_and_tree_in_one_file_do_not_overlap() {
         let params = Params::default();
-        let geometry = |offset| Geometry::new(&params, 10, HashArea::with_superblock(offset).unwrap()).unwrap();
+        let geometry =
+            |offset| Geometry::new(&params, 10, HashArea::with_superblock(offset).unwrap()).unwrap();
         assert!(geometry(40_960).check_shared_file().is_ok());
         assert!(geometry(40_448).check_shared_file().is_err());
     }

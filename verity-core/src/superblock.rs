@@ -61,7 +61,8 @@ impl Superblock {
             return Err(SuperblockError::Version(version));
         }
         let block_size = |offset, field| {
-            BlockSize::new(u32_at(bytes, offset)).map_err(|source| SuperblockError::BlockSize { field, source })
+            BlockSize::new(u32_at(bytes, offset))
+                .map_err(|source| SuperblockError::BlockSize { field, source })
         };
         let data_blocks = u64::from_le_bytes(array_at(bytes, 72));
         if data_blocks == 0 {
@@ -90,7 +91,8 @@ impl Superblock {
     #[must_use]
     pub fn encode(&self) -> [u8; Self::SIZE] {
         let mut bytes = [0; Self::SIZE];
-        let mut put = |offset: usize, field: &[u8]| bytes[offset..offset + field.len()].copy_from_slice(field);
+        let mut put =
+            |offset: usize, field: &[u8]| bytes[offset..offset + field.len()].copy_from_slice(field);
         let salt = self.params.salt.as_bytes();
         // A `Salt` has at most 256 bytes, so nothing saturates.
         let salt_size = u16::try_from(salt.len()).unwrap_or(u16::MAX);

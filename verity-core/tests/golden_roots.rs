@@ -98,7 +98,8 @@ fn build_and_verify(threads: Threads) {
         hash.write_all_at(&vec![0; input.params.hash_block_size.bytes()], 0).unwrap();
         let root = tree::build(&input.data, &hash, &input.params, &input.geometry, &options).unwrap();
         tree::verify_top(&input.data, &hash, &input.params, &input.geometry, &root).unwrap();
-        let report = tree::verify(&input.data, &hash, &input.params, &input.geometry, &root, &options).unwrap();
+        let report =
+            tree::verify(&input.data, &hash, &input.params, &input.geometry, &root, &options).unwrap();
         assert!(report.is_intact(), "{case:?}: {report:?}");
         check(case, &input, hash, &root);
     }

@@ -3,9 +3,27 @@
 //! Everything that hashes asks a [`BlockHasher`]; what stands behind it is chosen once, when it is made.
 //! A kernel that hashes several blocks at a time fits behind [`Backend`] without a change elsewhere.
 
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod avx512;
+mod kind;
+mod lanes;
 mod rustcrypto;
+mod sha2;
+mod sha2_constants;
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod sha2_rounds;
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod sha_ni;
 
 use std::fmt;
+
+pub use kind::{BACKEND_VARIABLE, BackendError, BackendKind};
 
 use crate::algorithm::{Algorithm, MAX_DIGEST_SIZE};
 use crate::block::{BlockSize, RootHash};
@@ -29,14 +47,38 @@ trait Backend: Send + Sync {
 /// ```
 pub struct BlockHasher {
     algorithm: Algorithm,
+    kind: BackendKind,
     backend: Box<dyn Backend>,
 }
 
 impl BlockHasher {
-    /// Prepares hashing: the salt is digested once, here.
+    /// Prepares hashing with the backend that is [chosen](BackendKind::chosen_for) for the algorithm. The salt is
+    /// digested once, here.
     #[must_use]
     pub fn new(params: &Params) -> Self {
-        Self { algorithm: params.algorithm, backend: rustcrypto::backend(params) }
+        Self::with_kind(params, BackendKind::chosen_for(params.algorithm))
+    }
+
+    /// Prepares hashing with one backend.
+    ///
+    /// # Errors
+    /// [`BackendError::Unavailable`] if this processor does not run it.
+    pub fn with_backend(params: &Params, kind: BackendKind) -> Result<Self, BackendError> {
+        if kind.is_available() { Ok(Self::with_kind(params, kind)) } else { Err(BackendError::Unavailable(kind)) }
+    }
+
+    /// The caller has seen that `kind` is available: the kernels rely on it.
+    fn with_kind(params: &Params, kind: BackendKind) -> Self {
+        let kernels = sha2::backend(kind, params);
+        let kind = if kernels.is_some() { kind } else { BackendKind::Portable };
+        let backend = kernels.unwrap_or_else(|| rustcrypto::backend(params));
+        Self { algorithm: params.algorithm, kind, backend }
+    }
+
+    /// What hashes: the backend asked for, or the portable one where that has nothing for the algorithm.
+    #[must_use]
+    pub fn kind(&self) -> BackendKind {
+        self.kind
     }
 
     /// The digest's size in bytes.
@@ -60,12 +102,13 @@ impl BlockHasher {
         self.backend.hash(blocks, block_size.bytes(), out, stride);
     }
 
-    /// Hashes one block of any size.
+    /// Hashes one block, a data block or a hash block.
     ///
     /// # Panics
-    /// Never: the digest of an algorithm has the algorithm's size.
+    /// If its length is no block size.
     #[must_use]
     pub fn hash_block(&self, block: &[u8]) -> RootHash {
+        assert!(block.len().is_power_of_two() && block.len() >= BlockSize::MIN.bytes(), "a block");
         let mut digest = [0; MAX_DIGEST_SIZE];
         self.backend.hash(block, block.len(), &mut digest, MAX_DIGEST_SIZE);
         RootHash::from_digest(&digest[..self.digest_size()])

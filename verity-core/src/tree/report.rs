@@ -77,11 +77,20 @@ impl fmt::Display for Finding {
             write!(f, "{place} block {first_block} (bytes {} to {}) ", bytes.start, bytes.end - 1)?;
         } else {
             let last = first_block + blocks - 1;
-            write!(f, "{place} blocks {first_block} to {last} (bytes {} to {}) ", bytes.start, bytes.end - 1)?;
+            write!(
+                f,
+                "{place} blocks {first_block} to {last} (bytes {} to {}) ",
+                bytes.start,
+                bytes.end - 1
+            )?;
         }
         match fault {
-            Fault::Digest { expected, found } => write!(f, "is corrupted: its digest is {found}, not {expected}"),
-            Fault::Spare { offset } => write!(f, "has a byte other than zero at {offset}, where no digest lies"),
+            Fault::Digest { expected, found } => {
+                write!(f, "is corrupted: its digest is {found}, not {expected}")
+            }
+            Fault::Spare { offset } => {
+                write!(f, "has a byte other than zero at {offset}, where no digest lies")
+            }
             Fault::Unverifiable => f.write_str("cannot be verified: the hash block above is corrupted"),
         }
     }
@@ -206,7 +215,11 @@ mod tests {
     fn what_is_not_listed_is_counted() {
         let collector = Collector::new(2);
         for block in 0..5 {
-            collector.add(Finding { fault: Fault::Spare { offset: 1 }, place: Place::hash(0), ..unverifiable(block, 1) });
+            collector.add(Finding {
+                fault: Fault::Spare { offset: 1 },
+                place: Place::hash(0),
+                ..unverifiable(block, 1)
+            });
         }
         let report = collector.into_report();
         assert_eq!((report.findings.len(), report.unlisted, report.bad_hash_blocks), (2, 3, 5));

@@ -114,12 +114,19 @@ impl Tree<'_> {
     }
 
     /// Checks all children of `level`.
-    fn check_children(&self, level: usize, collector: &Collector, options: &Options<'_>) -> Result<(), Error> {
+    fn check_children(
+        &self,
+        level: usize,
+        collector: &Collector,
+        options: &Options<'_>,
+    ) -> Result<(), Error> {
         let children = self.children(level);
         let jobs = children.jobs(options.threads.get());
         let digest_size = self.hasher.digest_size();
         let scratch = || Scratch {
-            ancestors: Ancestors { blocks: self.geometry.levels().iter().map(|_| Ancestor::default()).collect() },
+            ancestors: Ancestors {
+                blocks: self.geometry.levels().iter().map(|_| Ancestor::default()).collect(),
+            },
             children: vec![0; children.per_read() * children.block_size.bytes()],
             digests: vec![0; children.per_read() * digest_size],
         };
@@ -181,19 +188,34 @@ impl Tree<'_> {
     }
 
     /// Checks the spare bytes of a hash block that is child `index` of `level`, hence on the level below.
-    fn check_spare(&self, level: usize, children: &Children<'_>, index: u64, block: &[u8], collector: &Collector) {
+    fn check_spare(
+        &self,
+        level: usize,
+        children: &Children<'_>,
+        index: u64,
+        block: &[u8],
+        collector: &Collector,
+    ) {
         let below = level - 1;
         let per_block = self.params.digests_per_block();
         let first = index * per_block;
         let used = usize_of((self.geometry.digests_in(below) - first).min(per_block));
         let (slot, digest) = (self.params.slot_size(), self.hasher.digest_size());
-        let spare = |&(offset, &byte): &(usize, &u8)| byte != 0 && (offset / slot >= used || offset % slot >= digest);
+        let spare =
+            |&(offset, &byte): &(usize, &u8)| byte != 0 && (offset / slot >= used || offset % slot >= digest);
         if let Some((offset, _)) = block.iter().enumerate().find(spare) {
             collector.add(self.finding(level, children, index, 1, Fault::Spare { offset }));
         }
     }
 
-    fn finding(&self, level: usize, children: &Children<'_>, first_block: u64, blocks: u64, fault: Fault) -> Finding {
+    fn finding(
+        &self,
+        level: usize,
+        children: &Children<'_>,
+        first_block: u64,
+        blocks: u64,
+        fault: Fault,
+    ) -> Finding {
         Finding {
             place: level.checked_sub(1).map_or(Place::Data, Place::hash),
             first_block,

@@ -57,10 +57,15 @@ mod tests {
         for threads in [1, 3, 16] {
             let options = Options { threads: Threads::new(threads).unwrap(), ..Options::default() };
             let seen: Vec<AtomicU64> = (0..100).map(|_| AtomicU64::new(0)).collect();
-            run(100, &options, || (), |(), job| {
-                seen[usize::try_from(job).unwrap()].fetch_add(1, Ordering::Relaxed);
-                Ok(())
-            })
+            run(
+                100,
+                &options,
+                || (),
+                |(), job| {
+                    seen[usize::try_from(job).unwrap()].fetch_add(1, Ordering::Relaxed);
+                    Ok(())
+                },
+            )
             .unwrap();
             assert!(seen.iter().all(|count| count.load(Ordering::Relaxed) == 1));
         }
@@ -70,10 +75,15 @@ mod tests {
     fn an_error_stops_the_rest() {
         let options = Options { threads: Threads::new(2).unwrap(), ..Options::default() };
         let ran = AtomicU64::new(0);
-        let result = run(1_000_000, &options, || (), |(), _| {
-            ran.fetch_add(1, Ordering::Relaxed);
-            Err(Error::Threads(7))
-        });
+        let result = run(
+            1_000_000,
+            &options,
+            || (),
+            |(), _| {
+                ran.fetch_add(1, Ordering::Relaxed);
+                Err(Error::Threads(7))
+            },
+        );
         assert!(matches!(result, Err(Error::Threads(7))));
         assert!(ran.into_inner() <= 2);
     }

@@ -86,7 +86,12 @@ impl<W: Write, S: Storage + 'static> TreeWriter<W, S> {
     ///
     /// # Errors
     /// [`Error::PartialBlock`], [`Error::Geometry`] (no data at all, among others), [`Error::Read`] and [`Error::Write`].
-    pub fn finish(mut self, hash: &dyn Storage, area: HashArea, options: &Options<'_>) -> Result<Built<W>, Error> {
+    pub fn finish(
+        mut self,
+        hash: &dyn Storage,
+        area: HashArea,
+        options: &Options<'_>,
+    ) -> Result<Built<W>, Error> {
         let block_size = self.params.data_block_size;
         let surplus = self.length % block_size.as_u64();
         if surplus != 0 {
@@ -237,7 +242,11 @@ impl<S: Storage + 'static> Pool<S> {
         for thread in self.threads.drain(..) {
             thread.join().map_err(|_| Error::Thread)?;
         }
-        if self.store.failed.load(Ordering::Relaxed) { Err(self.store.take_failure()) } else { Ok(self.store) }
+        if self.store.failed.load(Ordering::Relaxed) {
+            Err(self.store.take_failure())
+        } else {
+            Ok(self.store)
+        }
     }
 }
 
