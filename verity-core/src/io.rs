@@ -13,6 +13,15 @@ pub trait ReadAt: Send + Sync {
     /// Whatever the source answers.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
+    /// The end of a run of zeros that begins at `offset`, where the source knows one without reading: a hole in a
+    /// file. `offset` itself where it does not know.
+    ///
+    /// # Errors
+    /// Whatever the source answers.
+    fn zeros_until(&self, offset: u64) -> io::Result<u64> {
+        Ok(offset)
+    }
+
     /// Fills `buffer` from `offset` on.
     ///
     /// # Errors
@@ -50,6 +59,18 @@ impl<T: ReadAt + WriteAt + ?Sized> Storage for T {}
 impl ReadAt for File {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         FileExt::read_at(self, buffer, offset)
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    fn zeros_until(&self, offset: u64) -> io::Result<u64> {
+        use rustix::fs::{SeekFrom, seek};
+        match seek(self, SeekFrom::Data(offset)) {
+            Ok(data) => Ok(data),
+            // No more data: a hole up to the end, unless the end lies before the offset.
+            Err(rustix::io::Errno::NXIO) => Ok(self.metadata()?.len().max(offset)),
+            // No such thing on this file system.
+            Err(_) => Ok(offset),
+        }
     }
 }
 

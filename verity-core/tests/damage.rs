@@ -241,3 +241,50 @@ proptest! {
         prop_assert!(bytes.contains(&(at as u64)));
     }
 }
+
+/// Zeros, stored or not, are hashed once: the tree must be the same, and damage among them must be found.
+#[test]
+fn sparse_files_and_stored_zeros_make_the_same_tree() {
+    use verity_core::io::WriteAt;
+    let params = Params::default();
+    let geometry = Geometry::new(&params, 5000, HashArea::bare(0)).unwrap();
+    let mut data = vec![0; 5000 * 4096];
+    let sparse = tempfile::tempfile().unwrap();
+    sparse.set_len(data.len() as u64).unwrap();
+    for (block, bytes) in [(0, 1), (700, 300_000), (4999, 4096)] {
+        let at = block * 4096;
+        let end = (at + bytes).min(data.len());
+        data[at..end].copy_from_slice(&noise(end - at));
+        sparse.write_all_at(&data[at..end], at as u64).unwrap();
+    }
+    let (levels, naive_root) = naive_tree(&params, &data);
+    for threads in [1, 4] {
+        let options = Options { threads: Threads::new(threads).unwrap(), ..Options::default() };
+        let sources: [&dyn verity_core::io::ReadAt; 2] = [&data, &sparse];
+        for source in sources {
+            let hash = MemoryDevice::default();
+            let root = tree::build(source, &hash, &params, &geometry, &options).unwrap();
+            assert_eq!(root, naive_root);
+            let report = tree::verify(source, &hash, &params, &geometry, &root, &options).unwrap();
+            assert!(report.is_intact(), "{report:?}");
+            assert!(hash.into_bytes() == levels.iter().rev().flatten().copied().collect::<Vec<_>>());
+        }
+    }
+    // A byte in a hole is a bad block.
+    let hash = MemoryDevice::default();
+    let root = tree::build(&sparse, &hash, &params, &geometry, &Options::default()).unwrap();
+    sparse.write_all_at(&[1], 2000 * 4096 + 17).unwrap();
+    let report = tree::verify(&sparse, &hash, &params, &geometry, &root, &Options::default()).unwrap();
+    assert_eq!((report.bad_data_blocks, report.findings[0].first_block), (1, 2000));
+}
+
+/// A hole at the end is a hole; behind the end there is nothing.
+#[test]
+fn a_sparse_file_that_is_too_short_is_an_error() {
+    let params = Params::default();
+    let geometry = Geometry::new(&params, 100, HashArea::bare(0)).unwrap();
+    let sparse = tempfile::tempfile().unwrap();
+    sparse.set_len(99 * 4096).unwrap();
+    let result = tree::build(&sparse, &MemoryDevice::default(), &params, &geometry, &Options::default());
+    assert!(matches!(result, Err(Error::Read { .. })), "{result:?}");
+}

@@ -1,10 +1,11 @@
 //! AVX2: 8 lanes of SHA-256 or 4 of SHA-512 in a register, for processors without SHA extensions or AVX-512.
 
 use std::arch::x86_64::{
-    __m256i, _mm256_add_epi32, _mm256_add_epi64, _mm256_and_si256, _mm256_andnot_si256, _mm256_loadu_si256, _mm256_or_si256,
-    _mm256_permute2x128_si256, _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_set_epi64x, _mm256_shuffle_epi8, _mm256_sll_epi32,
-    _mm256_sll_epi64, _mm256_srl_epi32, _mm256_srl_epi64, _mm256_storeu_si256, _mm256_unpackhi_epi32, _mm256_unpackhi_epi64,
-    _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm256_xor_si256, _mm_cvtsi32_si128,
+    __m256i, _mm_cvtsi32_si128, _mm256_add_epi32, _mm256_add_epi64, _mm256_and_si256, _mm256_andnot_si256,
+    _mm256_loadu_si256, _mm256_or_si256, _mm256_permute2x128_si256, _mm256_set_epi64x, _mm256_set1_epi32,
+    _mm256_set1_epi64x, _mm256_shuffle_epi8, _mm256_sll_epi32, _mm256_sll_epi64, _mm256_srl_epi32,
+    _mm256_srl_epi64, _mm256_storeu_si256, _mm256_unpackhi_epi32, _mm256_unpackhi_epi64,
+    _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm256_xor_si256,
 };
 
 use super::lanes::{MAX_LANES, States, check_bounds};
@@ -128,11 +129,13 @@ impl Vector for U32x8 {
                 let mut four = [[Self::splat(0).0; 4]; 2];
                 for (quarter, four) in four.iter_mut().enumerate() {
                     macro_rules! row {
-    ($lane:expr) => {
-        _mm256_loadu_si256(input.add(*offsets.add(4 * quarter + $lane) + 32 * half).cast())
-    };
-}
-let (r0, r1, r2, r3) = (row!(0), row!(1), row!(2), row!(3));
+                        ($lane:expr) => {
+                            _mm256_loadu_si256(
+                                input.add(*offsets.add(4 * quarter + $lane) + 32 * half).cast(),
+                            )
+                        };
+                    }
+                    let (r0, r1, r2, r3) = (row!(0), row!(1), row!(2), row!(3));
                     let (low01, high01) = (_mm256_unpacklo_epi32(r0, r1), _mm256_unpackhi_epi32(r0, r1));
                     let (low23, high23) = (_mm256_unpacklo_epi32(r2, r3), _mm256_unpackhi_epi32(r2, r3));
                     *four = [
@@ -170,11 +173,11 @@ impl Vector for U64x4 {
             let mut words = [Self::splat(0); 16];
             for quarter in 0..4 {
                 macro_rules! row {
-    ($lane:expr) => {
-        _mm256_loadu_si256(input.add(*offsets.add($lane) + 32 * quarter).cast())
-    };
-}
-let (r0, r1, r2, r3) = (row!(0), row!(1), row!(2), row!(3));
+                    ($lane:expr) => {
+                        _mm256_loadu_si256(input.add(*offsets.add($lane) + 32 * quarter).cast())
+                    };
+                }
+                let (r0, r1, r2, r3) = (row!(0), row!(1), row!(2), row!(3));
                 let even = transpose_parts(_mm256_unpacklo_epi64(r0, r1), _mm256_unpacklo_epi64(r2, r3));
                 let odd = transpose_parts(_mm256_unpackhi_epi64(r0, r1), _mm256_unpackhi_epi64(r2, r3));
                 for p in 0..2 {

@@ -1,10 +1,11 @@
 //! AVX-512: 16 lanes of SHA-256 or 8 of SHA-512 in a register; two registers interleaved, one for a remainder.
 
 use std::arch::x86_64::{
-    __m512i, _mm512_add_epi32, _mm512_add_epi64, _mm512_broadcast_i32x4, _mm512_loadu_si512, _mm512_ror_epi32, _mm512_ror_epi64,
-    _mm512_set1_epi32, _mm512_set1_epi64, _mm512_shuffle_epi8, _mm512_shuffle_i32x4, _mm512_srli_epi32, _mm512_srli_epi64,
-    _mm512_storeu_si512, _mm512_ternarylogic_epi32, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32,
-    _mm512_unpacklo_epi64, _mm_set_epi64x,
+    __m512i, _mm_set_epi64x, _mm512_add_epi32, _mm512_add_epi64, _mm512_broadcast_i32x4, _mm512_loadu_si512,
+    _mm512_ror_epi32, _mm512_ror_epi64, _mm512_set1_epi32, _mm512_set1_epi64, _mm512_shuffle_epi8,
+    _mm512_shuffle_i32x4, _mm512_srli_epi32, _mm512_srli_epi64, _mm512_storeu_si512,
+    _mm512_ternarylogic_epi32, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32,
+    _mm512_unpacklo_epi64,
 };
 
 use super::lanes::{MAX_LANES, States, check_bounds};
@@ -128,11 +129,11 @@ impl Vector for U32x16 {
             let mut four = [[Self::splat(0).0; 4]; 4];
             for (quarter, four) in four.iter_mut().enumerate() {
                 macro_rules! row {
-    ($lane:expr) => {
-        _mm512_loadu_si512(input.add(*offsets.add(4 * quarter + $lane)).cast())
-    };
-}
-let (r0, r1, r2, r3) = (row!(0), row!(1), row!(2), row!(3));
+                    ($lane:expr) => {
+                        _mm512_loadu_si512(input.add(*offsets.add(4 * quarter + $lane)).cast())
+                    };
+                }
+                let (r0, r1, r2, r3) = (row!(0), row!(1), row!(2), row!(3));
                 let (low01, high01) = (_mm512_unpacklo_epi32(r0, r1), _mm512_unpackhi_epi32(r0, r1));
                 let (low23, high23) = (_mm512_unpacklo_epi32(r2, r3), _mm512_unpackhi_epi32(r2, r3));
                 *four = [
@@ -168,11 +169,11 @@ impl Vector for U64x8 {
                 let mut odd = even;
                 for pair in 0..4 {
                     macro_rules! row {
-    ($lane:expr) => {
-        _mm512_loadu_si512(input.add(*offsets.add(2 * pair + $lane) + 64 * half).cast())
-    };
-}
-let (r0, r1) = (row!(0), row!(1));
+                        ($lane:expr) => {
+                            _mm512_loadu_si512(input.add(*offsets.add(2 * pair + $lane) + 64 * half).cast())
+                        };
+                    }
+                    let (r0, r1) = (row!(0), row!(1));
                     even[pair] = _mm512_unpacklo_epi64(r0, r1);
                     odd[pair] = _mm512_unpackhi_epi64(r0, r1);
                 }

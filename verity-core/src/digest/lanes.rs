@@ -39,12 +39,16 @@ const MAX_BLOCK: usize = 128;
 ///
 /// # Panics
 /// If a lane's blocks do not lie inside `input`.
-pub(super) type Kernel<C> = fn(states: &mut States<C>, input: &[u8], offsets: &[usize; MAX_LANES], blocks: usize);
+pub(super) type Kernel<C> =
+    fn(states: &mut States<C>, input: &[u8], offsets: &[usize; MAX_LANES], blocks: usize);
 
 /// Panics unless every lane's blocks lie inside `input`: what each kernel's unsafe part relies on.
 pub(super) fn check_bounds<C: Compression>(input: &[u8], offsets: &[usize], blocks: usize) {
     let room = blocks.checked_mul(C::BLOCK).and_then(|bytes| input.len().checked_sub(bytes));
-    assert!(room.is_some_and(|last| offsets.iter().all(|&offset| offset <= last)), "a lane outside its input");
+    assert!(
+        room.is_some_and(|last| offsets.iter().all(|&offset| offset <= last)),
+        "a lane outside its input"
+    );
 }
 
 /// The kernel that needs nothing: one lane, by the book.
@@ -100,14 +104,7 @@ impl<C: Compression> Lanes<C> {
         let (whole, head) = before.split_at(before.len() - before.len() % C::BLOCK);
         let mut start = initial;
         C::compress(&mut start, whole);
-        Self {
-            steps,
-            digest_size,
-            start,
-            digested: whole.len(),
-            head: head.to_vec(),
-            foot: foot.to_vec(),
-        }
+        Self { steps, digest_size, start, digested: whole.len(), head: head.to_vec(), foot: foot.to_vec() }
     }
 
     /// Hashes `count` blocks, no more than the step has lanes.

@@ -64,7 +64,11 @@ impl BlockHasher {
     /// # Errors
     /// [`BackendError::Unavailable`] if this processor does not run it.
     pub fn with_backend(params: &Params, kind: BackendKind) -> Result<Self, BackendError> {
-        if kind.is_available() { Ok(Self::with_kind(params, kind)) } else { Err(BackendError::Unavailable(kind)) }
+        if kind.is_available() {
+            Ok(Self::with_kind(params, kind))
+        } else {
+            Err(BackendError::Unavailable(kind))
+        }
     }
 
     /// The caller has seen that `kind` is available: the kernels rely on it.

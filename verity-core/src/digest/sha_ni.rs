@@ -2,7 +2,8 @@
 
 use std::arch::x86_64::{
     __m128i, _mm_add_epi32, _mm_alignr_epi8, _mm_loadu_si128, _mm_set_epi64x, _mm_setzero_si128,
-    _mm_sha256msg1_epu32, _mm_sha256msg2_epu32, _mm_sha256rnds2_epu32, _mm_shuffle_epi8, _mm_shuffle_epi32, _mm_storeu_si128,
+    _mm_sha256msg1_epu32, _mm_sha256msg2_epu32, _mm_sha256rnds2_epu32, _mm_shuffle_epi8, _mm_shuffle_epi32,
+    _mm_storeu_si128,
 };
 
 use super::lanes::{MAX_LANES, States, check_bounds};
@@ -15,21 +16,41 @@ pub(super) fn is_available() -> bool {
 }
 
 /// SHA-256, four streams.
-pub(super) fn sha256_x4(states: &mut States<Sha256>, input: &[u8], offsets: &[usize; MAX_LANES], blocks: usize) {
+pub(super) fn sha256_x4(
+    states: &mut States<Sha256>,
+    input: &[u8],
+    offsets: &[usize; MAX_LANES],
+    blocks: usize,
+) {
     streams::<4>(states, input, offsets, blocks);
 }
 
 /// SHA-256, two streams.
-pub(super) fn sha256_x2(states: &mut States<Sha256>, input: &[u8], offsets: &[usize; MAX_LANES], blocks: usize) {
+pub(super) fn sha256_x2(
+    states: &mut States<Sha256>,
+    input: &[u8],
+    offsets: &[usize; MAX_LANES],
+    blocks: usize,
+) {
     streams::<2>(states, input, offsets, blocks);
 }
 
 /// SHA-256, one stream.
-pub(super) fn sha256_x1(states: &mut States<Sha256>, input: &[u8], offsets: &[usize; MAX_LANES], blocks: usize) {
+pub(super) fn sha256_x1(
+    states: &mut States<Sha256>,
+    input: &[u8],
+    offsets: &[usize; MAX_LANES],
+    blocks: usize,
+) {
     streams::<1>(states, input, offsets, blocks);
 }
 
-fn streams<const N: usize>(states: &mut States<Sha256>, input: &[u8], offsets: &[usize; MAX_LANES], blocks: usize) {
+fn streams<const N: usize>(
+    states: &mut States<Sha256>,
+    input: &[u8],
+    offsets: &[usize; MAX_LANES],
+    blocks: usize,
+) {
     check_bounds::<Sha256>(input, &offsets[..N], blocks);
     assert!(is_available(), "a kernel that this processor does not run");
     // SAFETY: the instruction set and the bounds were just checked.
@@ -60,7 +81,8 @@ unsafe fn compress<const N: usize>(
         for stream in 0..N {
             for (quarter, four) in w[stream].iter_mut().enumerate() {
                 // SAFETY: the caller vouches for these 16 bytes.
-                let words = unsafe { _mm_loadu_si128(input.add(offsets[stream] + block * 64 + quarter * 16).cast()) };
+                let words =
+                    unsafe { _mm_loadu_si128(input.add(offsets[stream] + block * 64 + quarter * 16).cast()) };
                 *four = _mm_shuffle_epi8(words, swap);
             }
         }
@@ -70,11 +92,13 @@ unsafe fn compress<const N: usize>(
             for stream in 0..N {
                 let w = &mut w[stream];
                 if four >= 4 {
-                    w[four % 4] = schedule(w[four % 4], w[(four + 1) % 4], w[(four + 2) % 4], w[(four + 3) % 4]);
+                    w[four % 4] =
+                        schedule(w[four % 4], w[(four + 1) % 4], w[(four + 2) % 4], w[(four + 3) % 4]);
                 }
                 let sum = _mm_add_epi32(w[four % 4], constants);
                 cdgh[stream] = _mm_sha256rnds2_epu32(cdgh[stream], abef[stream], sum);
-                abef[stream] = _mm_sha256rnds2_epu32(abef[stream], cdgh[stream], _mm_shuffle_epi32::<0x0e>(sum));
+                abef[stream] =
+                    _mm_sha256rnds2_epu32(abef[stream], cdgh[stream], _mm_shuffle_epi32::<0x0e>(sum));
             }
         }
         for stream in 0..N {

@@ -1,5 +1,6 @@
 //! Building: each level from the one below it.
 
+use super::known::LevelHasher;
 use super::level::{Children, Slots, read, usize_of};
 use super::{Device, Error, Options, workers};
 use crate::block::RootHash;
@@ -79,32 +80,44 @@ fn build_level(
     let jobs = children.jobs(options.threads.get());
     let level_offset = geometry.hash_block_offset(level, 0);
     let block_size = children.block_size;
+    let level_hasher = LevelHasher::new(hasher, level, params);
 
-    workers::run(
-        jobs.len(),
-        options,
-        || (vec![0; children.per_read() * block_size.bytes()], Vec::new()),
-        |(buffer, digests): &mut (Vec<u8>, Vec<u8>), job| {
-            let run = jobs.range(job);
-            let region = slots.region(&run, children.count);
-            digests.clear();
-            digests.resize(usize_of(region.end - region.start), 0);
+    #[derive(Default)]
+    struct Scratch {
+        buffer: Vec<u8>,
+        digests: Vec<u8>,
+        /// Data children before this one are zeros.
+        zeros_until: u64,
+    }
+    workers::run(jobs.len(), options, Scratch::default, |Scratch { buffer, digests, zeros_until }, job| {
+        let run = jobs.range(job);
+        let region = slots.region(&run, children.count);
+        digests.clear();
+        digests.resize(usize_of(region.end - region.start), 0);
 
-            let mut child = run.start;
-            while child < run.end {
-                let count = usize_of(run.end - child).min(children.per_read());
-                let blocks = &mut buffer[..count * block_size.bytes()];
-                children.read(blocks, child)?;
-                slots.fill(hasher, blocks, block_size, child, digests, region.start);
-                child += count as u64;
+        let mut child = run.start;
+        if level == 0 {
+            if *zeros_until <= child {
+                *zeros_until = children.zeros_until(child);
             }
-            write(hash, Device::Hash, digests, level_offset + region.start)?;
-            if level == 0 {
-                options.observer.advance((run.end - run.start) * block_size.as_u64());
-            }
-            Ok(())
-        },
-    )
+            let end = (*zeros_until).clamp(child, run.end);
+            slots.fill_known(&level_hasher, usize_of(end - child), child, digests, region.start);
+            child = end;
+        }
+        while child < run.end {
+            let count = usize_of(run.end - child).min(children.per_read());
+            buffer.resize(children.per_read() * block_size.bytes(), 0);
+            let blocks = &mut buffer[..count * block_size.bytes()];
+            children.read(blocks, child)?;
+            slots.fill(&level_hasher, blocks, child, digests, region.start);
+            child += count as u64;
+        }
+        write(hash, Device::Hash, digests, level_offset + region.start)?;
+        if level == 0 {
+            options.observer.advance((run.end - run.start) * block_size.as_u64());
+        }
+        Ok(())
+    })
 }
 
 /// Writes all, or says what could not be written.

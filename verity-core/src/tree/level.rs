@@ -1,8 +1,8 @@
 //! One step of a tree: children (data blocks, or the hash blocks of a level) and the level that holds their digests.
 
+use super::known::LevelHasher;
 use super::{Device, Error};
 use crate::block::BlockSize;
-use crate::digest::BlockHasher;
 use crate::geometry::Geometry;
 use crate::io::ReadAt;
 use crate::params::Params;
@@ -68,6 +68,15 @@ impl<'a> Children<'a> {
     /// How many children are read at once.
     pub(super) fn per_read(&self) -> usize {
         (READ_BYTES / self.block_size.bytes()).max(1)
+    }
+
+    /// The first child from `first` on that may hold something else than zeros.
+    pub(super) fn zeros_until(&self, first: u64) -> u64 {
+        let offset = self.position(first);
+        // A source that cannot say is read.
+        let end = self.source.zeros_until(offset).unwrap_or(offset);
+        let zeros = end.saturating_sub(offset) / self.block_size.as_u64();
+        first.saturating_add(zeros).min(self.count)
     }
 
     /// Reads children `first..` until `buffer` (a whole number of them) is full.
@@ -144,28 +153,47 @@ impl Slots {
     /// Hashes whole blocks, children `first..`, into `region`, whose first byte is that of the level's `region_start`.
     pub(super) fn fill(
         self,
-        hasher: &BlockHasher,
+        hasher: &LevelHasher<'_>,
         blocks: &[u8],
-        block_size: BlockSize,
         first: u64,
         region: &mut [u8],
         region_start: u64,
     ) {
-        let stride = usize_of(self.slot_size);
-        let mut child = first;
+        let block_size = hasher.block_size().bytes();
         let mut rest = blocks;
-        while !rest.is_empty() {
-            let count = rest.len() / block_size.bytes();
-            let run = if self.seamless {
-                count
-            } else {
-                count.min(usize_of(self.per_block - child % self.per_block))
-            };
-            let (now, later) = rest.split_at(run * block_size.bytes());
-            let at = usize_of(self.position(child) - region_start);
-            hasher.hash_blocks(now, block_size, &mut region[at..], stride);
-            child += run as u64;
+        self.each_run(first, blocks.len() / block_size, region_start, |at, count| {
+            let (now, later) = std::mem::take(&mut rest).split_at(count * block_size);
+            hasher.hash(now, &mut region[at..], usize_of(self.slot_size));
             rest = later;
+        });
+    }
+
+    /// As [`fill`](Self::fill), for `count` children that are the level's known block.
+    pub(super) fn fill_known(
+        self,
+        hasher: &LevelHasher<'_>,
+        count: usize,
+        first: u64,
+        region: &mut [u8],
+        region_start: u64,
+    ) {
+        self.each_run(first, count, region_start, |at, count| {
+            hasher.put_known(count, &mut region[at..], usize_of(self.slot_size));
+        });
+    }
+
+    /// Splits children into runs whose slots lie at equal distances: everything, unless blocks end in a gap.
+    fn each_run(self, first: u64, count: usize, region_start: u64, mut visit: impl FnMut(usize, usize)) {
+        let end = first + count as u64;
+        let mut child = first;
+        while child < end {
+            let run = if self.seamless {
+                end - child
+            } else {
+                (end - child).min(self.per_block - child % self.per_block)
+            };
+            visit(usize_of(self.position(child) - region_start), usize_of(run));
+            child += run;
         }
     }
 }

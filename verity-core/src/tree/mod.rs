@@ -5,6 +5,7 @@
 //! hash device, so no list of digests is ever kept.
 
 mod build;
+mod known;
 mod level;
 mod report;
 mod verify;

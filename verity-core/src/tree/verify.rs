@@ -5,6 +5,7 @@
 //! because an earlier pass saw it intact. A block below a bad one is reported as unverifiable, not as bad.
 
 use super::build::hash_top;
+use super::known::LevelHasher;
 use super::level::{Children, usize_of};
 use super::report::{Collector, Fault, Finding, Place, Report};
 use super::{Error, Options, workers};
@@ -86,24 +87,34 @@ struct Ancestor {
     trusted: bool,
 }
 
+/// The children of one level, being checked.
+struct Checking<'a> {
+    level: usize,
+    children: Children<'a>,
+    hasher: LevelHasher<'a>,
+    collector: &'a Collector,
+}
+
 /// What a thread needs for its jobs.
 struct Scratch {
     ancestors: Ancestors,
     children: Vec<u8>,
     digests: Vec<u8>,
+    /// Data children before this one are zeros.
+    zeros_until: u64,
 }
 
 impl Tree<'_> {
     fn check_top(&self, collector: &Collector) -> Result<(), Error> {
         let found = hash_top(self.data, self.hash, self.params, self.geometry, &self.hasher)?;
         let top = self.geometry.levels().len();
-        let children = self.children(top);
+        let checking = self.checking(top, collector);
         if found != *self.root {
-            collector.add(self.finding(top, &children, 0, 1, Fault::Digest { expected: *self.root, found }));
+            checking.add(0, Fault::Digest { expected: *self.root, found });
         } else if top > 0 {
             let mut block = vec![0; self.params.hash_block_size.bytes()];
-            children.read(&mut block, 0)?;
-            self.check_spare(top, &children, 0, &block, collector);
+            checking.children.read(&mut block, 0)?;
+            self.check_spare(&checking, 0, &block);
         }
         Ok(())
     }
@@ -113,6 +124,11 @@ impl Tree<'_> {
         Children::of_level(level, self.params, self.geometry, self.data, self.hash)
     }
 
+    fn checking<'a>(&'a self, level: usize, collector: &'a Collector) -> Checking<'a> {
+        let hasher = LevelHasher::new(&self.hasher, level, self.params);
+        Checking { level, children: self.children(level), hasher, collector }
+    }
+
     /// Checks all children of `level`.
     fn check_children(
         &self,
@@ -120,7 +136,8 @@ impl Tree<'_> {
         collector: &Collector,
         options: &Options<'_>,
     ) -> Result<(), Error> {
-        let children = self.children(level);
+        let checking = self.checking(level, collector);
+        let children = &checking.children;
         let jobs = children.jobs(options.threads.get());
         let digest_size = self.hasher.digest_size();
         let scratch = || Scratch {
@@ -129,13 +146,14 @@ impl Tree<'_> {
             },
             children: vec![0; children.per_read() * children.block_size.bytes()],
             digests: vec![0; children.per_read() * digest_size],
+            zeros_until: 0,
         };
         workers::run(jobs.len(), options, scratch, |scratch, job| {
             let run = jobs.range(job);
             let mut child = run.start;
             while child < run.end {
                 let count = usize_of(run.end - child).min(children.per_read());
-                self.check_run(level, &children, child, count, scratch, collector)?;
+                self.check_run(&checking, child, count, scratch)?;
                 child += count as u64;
             }
             if level == 0 {
@@ -148,81 +166,75 @@ impl Tree<'_> {
     /// Checks `count` children from `first` on: as many as are read at once.
     fn check_run(
         &self,
-        level: usize,
-        children: &Children<'_>,
+        checking: &Checking<'_>,
         first: u64,
         count: usize,
         scratch: &mut Scratch,
-        collector: &Collector,
     ) -> Result<(), Error> {
+        let Checking { level, children, hasher, .. } = checking;
+        let level = *level;
         let block_size = children.block_size;
         let digest_size = self.hasher.digest_size();
-        let Scratch { ancestors, children: buffer, digests } = scratch;
+        let Scratch { ancestors, children: buffer, digests, zeros_until } = scratch;
         let blocks = &mut buffer[..count * block_size.bytes()];
-        children.read(blocks, first)?;
-        self.hasher.hash_blocks(blocks, block_size, digests, digest_size);
+        if level == 0 && *zeros_until <= first {
+            *zeros_until = children.zeros_until(first);
+        }
+        if level == 0 && *zeros_until >= first + count as u64 {
+            hasher.put_known(count, digests, digest_size);
+        } else {
+            children.read(blocks, first)?;
+            hasher.hash(blocks, digests, digest_size);
+        }
 
         let per_block = self.params.digests_per_block();
         for (child, (block, found)) in
             (first..).zip(blocks.chunks_exact(block_size.bytes()).zip(digests.chunks_exact(digest_size)))
         {
             let Some(parent) = ancestors.trusted(self, level, child / per_block)? else {
-                collector.add(self.finding(level, children, child, 1, Fault::Unverifiable));
+                checking.add(child, Fault::Unverifiable);
                 continue;
             };
             let at = usize_of(child % per_block) * self.params.slot_size();
             let expected = &parent[at..at + digest_size];
             if expected == found {
                 if level > 0 {
-                    self.check_spare(level, children, child, block, collector);
+                    self.check_spare(checking, child, block);
                 }
             } else {
                 let fault = Fault::Digest {
                     expected: RootHash::from_digest(expected),
                     found: RootHash::from_digest(found),
                 };
-                collector.add(self.finding(level, children, child, 1, fault));
+                checking.add(child, fault);
             }
         }
         Ok(())
     }
 
-    /// Checks the spare bytes of a hash block that is child `index` of `level`, hence on the level below.
-    fn check_spare(
-        &self,
-        level: usize,
-        children: &Children<'_>,
-        index: u64,
-        block: &[u8],
-        collector: &Collector,
-    ) {
-        let below = level - 1;
+    /// Checks the spare bytes of a hash block that is child `index` of its level, hence on the level below.
+    fn check_spare(&self, checking: &Checking<'_>, index: u64, block: &[u8]) {
         let per_block = self.params.digests_per_block();
-        let first = index * per_block;
-        let used = usize_of((self.geometry.digests_in(below) - first).min(per_block));
+        let left = self.geometry.digests_in(checking.level - 1) - index * per_block;
+        let used = usize_of(left.min(per_block));
         let (slot, digest) = (self.params.slot_size(), self.hasher.digest_size());
         let spare =
             |&(offset, &byte): &(usize, &u8)| byte != 0 && (offset / slot >= used || offset % slot >= digest);
         if let Some((offset, _)) = block.iter().enumerate().find(spare) {
-            collector.add(self.finding(level, children, index, 1, Fault::Spare { offset }));
+            checking.add(index, Fault::Spare { offset });
         }
     }
+}
 
-    fn finding(
-        &self,
-        level: usize,
-        children: &Children<'_>,
-        first_block: u64,
-        blocks: u64,
-        fault: Fault,
-    ) -> Finding {
-        Finding {
-            place: level.checked_sub(1).map_or(Place::Data, Place::hash),
-            first_block,
-            blocks,
-            bytes: children.position(first_block)..children.position(first_block + blocks),
+impl Checking<'_> {
+    fn add(&self, block: u64, fault: Fault) {
+        self.collector.add(Finding {
+            place: self.level.checked_sub(1).map_or(Place::Data, Place::hash),
+            first_block: block,
+            blocks: 1,
+            bytes: self.children.position(block)..self.children.position(block + 1),
             fault,
-        }
+        });
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::build::{build_upper_levels, write};
+use super::known::LevelHasher;
 use super::level::{Slots, usize_of};
 use super::{Device, Error, Options, Threads};
 use crate::block::RootHash;
@@ -279,7 +280,8 @@ impl<S: Storage> Store<S> {
         let region = self.slots.region(&(first..first + blocks), u64::MAX);
         digests.clear();
         digests.resize(usize_of(region.end - region.start), 0);
-        self.slots.fill(&self.hasher, chunk, block_size, first, digests, region.start);
+        let hasher = LevelHasher::new(&self.hasher, 0, &self.params);
+        self.slots.fill(&hasher, chunk, first, digests, region.start);
         write(&self.storage, Device::LeafStore, digests, region.start)
     }
 
