@@ -2,6 +2,7 @@
 
 use super::known::LevelHasher;
 use super::level::{Children, Slots, read, usize_of};
+use super::runs::Runs;
 use super::{Device, Error, Options, workers};
 use crate::block::RootHash;
 use crate::digest::BlockHasher;
@@ -24,27 +25,82 @@ pub fn build(
     geometry: &Geometry,
     options: &Options<'_>,
 ) -> Result<RootHash, Error> {
-    let hasher = BlockHasher::new(params);
+    let builder = Builder { data, hash, params, geometry, hasher: &BlockHasher::new(params), options };
     options.observer.begin(Phase::Build, Some(geometry.data_bytes()));
     if !geometry.levels().is_empty() {
-        build_level(0, data, hash, params, geometry, &hasher, options)?;
+        builder.build_level(0, &Runs::all(geometry.data_blocks()))?;
     }
-    build_upper_levels(data, hash, params, geometry, &hasher, options)
+    builder.build_upper_levels()
 }
 
-/// Builds what lies above the leaf level, and hashes the top block.
-pub(super) fn build_upper_levels(
-    data: &dyn ReadAt,
-    hash: &dyn Storage,
-    params: &Params,
-    geometry: &Geometry,
-    hasher: &BlockHasher,
-    options: &Options<'_>,
-) -> Result<RootHash, Error> {
-    for level in 1..geometry.levels().len() {
-        build_level(level, data, hash, params, geometry, hasher, options)?;
+/// What building needs throughout.
+pub(super) struct Builder<'a> {
+    pub(super) data: &'a dyn ReadAt,
+    pub(super) hash: &'a dyn Storage,
+    pub(super) params: &'a Params,
+    pub(super) geometry: &'a Geometry,
+    pub(super) hasher: &'a BlockHasher,
+    pub(super) options: &'a Options<'a>,
+}
+
+/// A thread's own.
+#[derive(Default)]
+struct Scratch {
+    blocks: Vec<u8>,
+    digests: Vec<u8>,
+    /// Data children before this one are zeros.
+    zeros_until: u64,
+}
+
+impl Builder<'_> {
+    /// Builds what lies above the leaf level, and hashes the top block.
+    pub(super) fn build_upper_levels(&self) -> Result<RootHash, Error> {
+        for level in 1..self.geometry.levels().len() {
+            self.build_level(level, &Runs::all(self.geometry.digests_in(level)))?;
+        }
+        hash_top(self.data, self.hash, self.params, self.geometry, self.hasher)
     }
-    hash_top(data, hash, params, geometry, hasher)
+
+    /// Writes the slots in `level` of the children in `runs`; those of the last child with the zeros behind them.
+    pub(super) fn build_level(&self, level: usize, runs: &Runs) -> Result<(), Error> {
+        let children = Children::of_level(level, self.params, self.geometry, self.data, self.hash);
+        let slots = Slots::of(self.params);
+        let jobs = runs.jobs(children.per_job(self.options.threads));
+        let level_offset = self.geometry.hash_block_offset(level, 0);
+        let block_size = children.block_size;
+        let hasher = LevelHasher::new(self.hasher, level, self.params);
+
+        workers::run(jobs.len(), self.options, Scratch::default, |scratch, job| {
+            let Scratch { blocks, digests, zeros_until } = scratch;
+            let run = jobs.range(job);
+            let region = slots.region(&run, children.count);
+            digests.clear();
+            digests.resize(usize_of(region.end - region.start), 0);
+
+            let mut child = run.start;
+            if level == 0 {
+                // A thread's jobs come in order, so that what was seen to be a hole still is one.
+                if *zeros_until <= child {
+                    *zeros_until = children.zeros_until(child);
+                }
+                let end = (*zeros_until).clamp(child, run.end);
+                slots.fill_known(&hasher, usize_of(end - child), child, digests, region.start);
+                child = end;
+            }
+            while child < run.end {
+                let count = usize_of(run.end - child).min(children.per_read());
+                blocks.resize(count * block_size.bytes(), 0);
+                children.read(blocks, child)?;
+                slots.fill(&hasher, blocks, child, digests, region.start);
+                child += count as u64;
+            }
+            write(self.hash, Device::Hash, digests, level_offset + region.start)?;
+            if level == 0 {
+                self.options.observer.advance((run.end - run.start) * block_size.as_u64());
+            }
+            Ok(())
+        })
+    }
 }
 
 /// Hashes the top block, or the data block where there is only one.
@@ -61,63 +117,8 @@ pub(super) fn hash_top(
         return Ok(hasher.hash_block(&block));
     };
     let mut block = vec![0; params.hash_block_size.bytes()];
-    let offset = geometry.hash_block_offset(top, 0);
-    read(hash, Device::Hash, &mut block, offset)?;
+    read(hash, Device::Hash, &mut block, geometry.hash_block_offset(top, 0))?;
     Ok(hasher.hash_block(&block))
-}
-
-fn build_level(
-    level: usize,
-    data: &dyn ReadAt,
-    hash: &dyn Storage,
-    params: &Params,
-    geometry: &Geometry,
-    hasher: &BlockHasher,
-    options: &Options<'_>,
-) -> Result<(), Error> {
-    let children = Children::of_level(level, params, geometry, data, hash);
-    let slots = Slots::of(params);
-    let jobs = children.jobs(options.threads.get());
-    let level_offset = geometry.hash_block_offset(level, 0);
-    let block_size = children.block_size;
-    let level_hasher = LevelHasher::new(hasher, level, params);
-
-    #[derive(Default)]
-    struct Scratch {
-        buffer: Vec<u8>,
-        digests: Vec<u8>,
-        /// Data children before this one are zeros.
-        zeros_until: u64,
-    }
-    workers::run(jobs.len(), options, Scratch::default, |Scratch { buffer, digests, zeros_until }, job| {
-        let run = jobs.range(job);
-        let region = slots.region(&run, children.count);
-        digests.clear();
-        digests.resize(usize_of(region.end - region.start), 0);
-
-        let mut child = run.start;
-        if level == 0 {
-            if *zeros_until <= child {
-                *zeros_until = children.zeros_until(child);
-            }
-            let end = (*zeros_until).clamp(child, run.end);
-            slots.fill_known(&level_hasher, usize_of(end - child), child, digests, region.start);
-            child = end;
-        }
-        while child < run.end {
-            let count = usize_of(run.end - child).min(children.per_read());
-            buffer.resize(children.per_read() * block_size.bytes(), 0);
-            let blocks = &mut buffer[..count * block_size.bytes()];
-            children.read(blocks, child)?;
-            slots.fill(&level_hasher, blocks, child, digests, region.start);
-            child += count as u64;
-        }
-        write(hash, Device::Hash, digests, level_offset + region.start)?;
-        if level == 0 {
-            options.observer.advance((run.end - run.start) * block_size.as_u64());
-        }
-        Ok(())
-    })
 }
 
 /// Writes all, or says what could not be written.

@@ -1,7 +1,7 @@
 //! One step of a tree: children (data blocks, or the hash blocks of a level) and the level that holds their digests.
 
 use super::known::LevelHasher;
-use super::{Device, Error};
+use super::{Device, Error, Threads};
 use crate::block::BlockSize;
 use crate::geometry::Geometry;
 use crate::io::ReadAt;
@@ -56,13 +56,11 @@ impl<'a> Children<'a> {
         self.offset + index * self.block_size.as_u64()
     }
 
-    /// Splits the children into jobs, enough of them that every thread has several.
-    pub(super) fn jobs(&self, threads: usize) -> Jobs {
+    /// How many children make a job: few enough that every thread gets several.
+    pub(super) fn per_job(&self, threads: Threads) -> u64 {
         let most = (JOB_BYTES / self.block_size.as_u64()).max(1);
-        let shares = u64::try_from(threads).unwrap_or(u64::MAX).saturating_mul(4);
-        let per_job = (self.count / shares).clamp(1, most);
-        // A power of two divides the digests of a hash block, or is divided by them.
-        Jobs { per_job: 1 << per_job.ilog2(), count: self.count }
+        let shares = u64::try_from(threads.get()).unwrap_or(u64::MAX).saturating_mul(4);
+        (self.count / shares).clamp(1, most)
     }
 
     /// How many children are read at once.
@@ -94,25 +92,6 @@ pub(super) fn read(source: &dyn ReadAt, device: Device, buffer: &mut [u8], offse
         length: buffer.len(),
         source,
     })
-}
-
-/// Runs of children.
-#[derive(Clone, Copy)]
-pub(super) struct Jobs {
-    per_job: u64,
-    count: u64,
-}
-
-impl Jobs {
-    pub(super) fn len(self) -> u64 {
-        self.count.div_ceil(self.per_job)
-    }
-
-    /// The children of one job.
-    pub(super) fn range(self, job: u64) -> std::ops::Range<u64> {
-        let first = job * self.per_job;
-        first..(first + self.per_job).min(self.count)
-    }
 }
 
 /// How digests lie in the blocks of a level.

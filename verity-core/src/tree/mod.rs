@@ -8,6 +8,8 @@ mod build;
 mod known;
 mod level;
 mod report;
+mod runs;
+mod update;
 mod verify;
 mod workers;
 mod writer;
@@ -17,6 +19,7 @@ use std::num::NonZeroUsize;
 
 pub use build::build;
 pub use report::{Fault, Finding, Place, Report};
+pub use update::{Old, update, update_in_place};
 pub use verify::{verify, verify_top};
 pub use writer::{Built, TreeWriter};
 
@@ -144,6 +147,9 @@ pub enum Error {
         /// The digest of the top block.
         found: RootHash,
     },
+    /// A tree that was to be updated is not what its root hash says.
+    #[error("the tree to be updated does not match its root hash: {0}")]
+    OldTree(Box<Finding>),
     /// The root hash is not of the algorithm that the parameters name.
     #[error("root hash has {found} bytes, the tree's digests have {expected}")]
     RootHashSize {

@@ -4,15 +4,16 @@
 //! hashes to its own digest further up, checked again in the very bytes that are used ([`Ancestors`]): no byte is trusted
 //! because an earlier pass saw it intact. A block below a bad one is reported as unverifiable, not as bad.
 
-use super::build::hash_top;
+use super::build::{hash_top, write};
 use super::known::LevelHasher;
 use super::level::{Children, usize_of};
 use super::report::{Collector, Fault, Finding, Place, Report};
-use super::{Error, Options, workers};
-use crate::block::RootHash;
+use super::runs::Runs;
+use super::{Device, Error, Options, workers};
+use crate::block::{BlockSize, RootHash};
 use crate::digest::BlockHasher;
 use crate::geometry::Geometry;
-use crate::io::ReadAt;
+use crate::io::{ReadAt, WriteAt};
 use crate::params::Params;
 use crate::progress::Phase;
 
@@ -32,8 +33,7 @@ pub fn verify(
     root: &RootHash,
     options: &Options<'_>,
 ) -> Result<Report, Error> {
-    check_root_size(params, root)?;
-    let tree = Tree { data, hash, params, geometry, root, hasher: BlockHasher::new(params) };
+    let tree = Tree::new(data, hash, params, geometry, root, None)?;
     let collector = Collector::new(options.max_findings);
     options.observer.begin(Phase::Verify, Some(geometry.data_bytes()));
     tree.check_top(&collector)?;
@@ -66,13 +66,34 @@ fn check_root_size(params: &Params, root: &RootHash) -> Result<(), Error> {
     if expected == found { Ok(()) } else { Err(Error::RootHashSize { expected, found }) }
 }
 
-struct Tree<'a> {
+/// A tree that is being checked.
+pub(super) struct Tree<'a> {
     data: &'a dyn ReadAt,
     hash: &'a dyn ReadAt,
     params: &'a Params,
     geometry: &'a Geometry,
     root: &'a RootHash,
     hasher: BlockHasher,
+    copy: Option<Copy<'a>>,
+}
+
+/// Where hash blocks go once they are checked: to their places in another tree, as far as that has them.
+#[derive(Clone, Copy)]
+pub(super) struct Copy<'a> {
+    pub(super) target: &'a dyn WriteAt,
+    pub(super) geometry: &'a Geometry,
+}
+
+impl Copy<'_> {
+    /// Copies blocks of `level`, from `first` on.
+    fn put(&self, level: usize, first: u64, blocks: &[u8], block_size: BlockSize) -> Result<(), Error> {
+        let count = self.geometry.levels().get(level).map_or(0, |level| level.blocks.saturating_sub(first));
+        let bytes = usize_of(count.saturating_mul(block_size.as_u64())).min(blocks.len());
+        if bytes == 0 {
+            return Ok(());
+        }
+        write(self.target, Device::Hash, &blocks[..bytes], self.geometry.hash_block_offset(level, first))
+    }
 }
 
 /// The blocks above the one that is being checked, one a level, each verified in place. A thread's own.
@@ -104,17 +125,31 @@ struct Scratch {
     zeros_until: u64,
 }
 
-impl Tree<'_> {
-    fn check_top(&self, collector: &Collector) -> Result<(), Error> {
-        let found = hash_top(self.data, self.hash, self.params, self.geometry, &self.hasher)?;
+impl<'a> Tree<'a> {
+    pub(super) fn new(
+        data: &'a dyn ReadAt,
+        hash: &'a dyn ReadAt,
+        params: &'a Params,
+        geometry: &'a Geometry,
+        root: &'a RootHash,
+        copy: Option<Copy<'a>>,
+    ) -> Result<Self, Error> {
+        check_root_size(params, root)?;
+        Ok(Self { data, hash, params, geometry, root, hasher: BlockHasher::new(params), copy })
+    }
+
+    pub(super) fn check_top(&self, collector: &Collector) -> Result<(), Error> {
         let top = self.geometry.levels().len();
         let checking = self.checking(top, collector);
+        let block_size = checking.children.block_size;
+        let mut block = vec![0; block_size.bytes()];
+        checking.children.read(&mut block, 0)?;
+        let found = self.hasher.hash_block(&block);
         if found != *self.root {
             checking.add(0, Fault::Digest { expected: *self.root, found });
         } else if top > 0 {
-            let mut block = vec![0; self.params.hash_block_size.bytes()];
-            checking.children.read(&mut block, 0)?;
             self.check_spare(&checking, 0, &block);
+            self.copy.map_or(Ok(()), |copy| copy.put(top - 1, 0, &block, block_size))?;
         }
         Ok(())
     }
@@ -124,13 +159,13 @@ impl Tree<'_> {
         Children::of_level(level, self.params, self.geometry, self.data, self.hash)
     }
 
-    fn checking<'a>(&'a self, level: usize, collector: &'a Collector) -> Checking<'a> {
+    fn checking<'c>(&'c self, level: usize, collector: &'c Collector) -> Checking<'c> {
         let hasher = LevelHasher::new(&self.hasher, level, self.params);
         Checking { level, children: self.children(level), hasher, collector }
     }
 
     /// Checks all children of `level`.
-    fn check_children(
+    pub(super) fn check_children(
         &self,
         level: usize,
         collector: &Collector,
@@ -138,7 +173,8 @@ impl Tree<'_> {
     ) -> Result<(), Error> {
         let checking = self.checking(level, collector);
         let children = &checking.children;
-        let jobs = children.jobs(options.threads.get());
+        let runs = Runs::all(children.count);
+        let jobs = runs.jobs(children.per_job(options.threads));
         let digest_size = self.hasher.digest_size();
         let scratch = || Scratch {
             ancestors: Ancestors {
@@ -209,7 +245,11 @@ impl Tree<'_> {
                 checking.add(child, fault);
             }
         }
-        Ok(())
+        // Copied whether good or bad: if any is bad, there is a finding, and nobody uses the copy.
+        match (self.copy, level.checked_sub(1)) {
+            (Some(copy), Some(below)) => copy.put(below, first, blocks, block_size),
+            _ => Ok(()),
+        }
     }
 
     /// Checks the spare bytes of a hash block that is child `index` of its level, hence on the level below.

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use super::build::{build_upper_levels, write};
+use super::build::{Builder, write};
 use super::known::LevelHasher;
 use super::level::{Slots, usize_of};
 use super::{Device, Error, Options, Threads};
@@ -106,7 +106,15 @@ impl<W: Write, S: Storage + 'static> TreeWriter<W, S> {
         let store = self.pool.finish()?;
         move_leaf_level(&store.storage, hash, &geometry, options)?;
         let hasher = BlockHasher::new(&self.params);
-        let root = build_upper_levels(&only_block, hash, &self.params, &geometry, &hasher, options)?;
+        let builder = Builder {
+            data: &only_block,
+            hash,
+            params: &self.params,
+            geometry: &geometry,
+            hasher: &hasher,
+            options,
+        };
+        let root = builder.build_upper_levels()?;
         Ok(Built { inner: self.inner, geometry, root })
     }
 }

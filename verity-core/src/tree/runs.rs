@@ -1,0 +1,97 @@
+//! Sets of blocks: runs in order, none adjoining or overlapping the next.
+
+use std::ops::Range;
+
+/// A set of blocks of one level, or of the data.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Runs(Vec<Range<u64>>);
+
+impl Runs {
+    /// All of `count` blocks.
+    pub(super) fn all(count: u64) -> Self {
+        Self::from_ranges(std::iter::once(0..count), count)
+    }
+
+    /// The blocks of `ranges` that are below `count`; ranges may be empty, overlap, and come in any order.
+    pub(super) fn from_ranges(ranges: impl Iterator<Item = Range<u64>>, count: u64) -> Self {
+        let clipped = ranges.map(|range| range.start..range.end.min(count));
+        let mut ranges: Vec<_> = clipped.filter(|range| range.start < range.end).collect();
+        ranges.sort_unstable_by_key(|range| range.start);
+        ranges.dedup_by(|next, before| {
+            let joined = next.start <= before.end;
+            if joined {
+                before.end = before.end.max(next.end);
+            }
+            joined
+        });
+        Self(ranges)
+    }
+
+    /// The blocks that hold the digests of these, `per_block` in each.
+    pub(super) fn parents(&self, per_block: u64) -> impl Iterator<Item = Range<u64>> {
+        self.0.iter().map(move |run| run.start / per_block..run.end.div_ceil(per_block))
+    }
+
+    /// How many blocks there are.
+    pub(super) fn len(&self) -> u64 {
+        self.0.iter().map(|run| run.end - run.start).sum()
+    }
+
+    /// Splits the blocks into jobs of at most `per_job`.
+    pub(super) fn jobs(&self, per_job: u64) -> Jobs<'_> {
+        let mut len = 0;
+        let mut first_jobs = Vec::with_capacity(self.0.len());
+        for run in &self.0 {
+            first_jobs.push(len);
+            len += (run.end - run.start).div_ceil(per_job);
+        }
+        Jobs { runs: &self.0, first_jobs, per_job, len }
+    }
+}
+
+/// Numbered pieces of a set of blocks; later jobs have later blocks.
+pub(super) struct Jobs<'a> {
+    runs: &'a [Range<u64>],
+    /// For each run, the number of its first job.
+    first_jobs: Vec<u64>,
+    per_job: u64,
+    len: u64,
+}
+
+impl Jobs<'_> {
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The blocks of one job.
+    pub(super) fn range(&self, job: u64) -> Range<u64> {
+        let run = self.first_jobs.partition_point(|&first| first <= job) - 1;
+        let first = self.runs[run].start + (job - self.first_jobs[run]) * self.per_job;
+        first..(first + self.per_job).min(self.runs[run].end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_clipped_sorted_and_joined() {
+        let ranges = [7..9, 0..2, 1..4, 4..5, 20..30, 12..12, 15..99];
+        let runs = Runs::from_ranges(ranges.into_iter(), 25);
+        assert_eq!(runs, Runs(vec![0..5, 7..9, 15..25]));
+        assert_eq!(runs.len(), 17);
+        assert_eq!(Runs::from_ranges(runs.parents(4), 7), Runs::all(7));
+    }
+
+    #[test]
+    fn jobs_cover_every_block_once_and_in_order() {
+        let runs = Runs(vec![0..5, 7..9, 15..25]);
+        for per_job in 1..12 {
+            let jobs = runs.jobs(per_job);
+            let covered: Vec<u64> = (0..jobs.len()).flat_map(|job| jobs.range(job)).collect();
+            assert_eq!(covered, runs.0.iter().cloned().flatten().collect::<Vec<_>>());
+            assert!((0..jobs.len()).all(|job| jobs.range(job).count() as u64 <= per_job));
+        }
+    }
+}

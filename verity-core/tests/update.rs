@@ -1,0 +1,97 @@
+//! An updated tree is the tree that a full build makes, byte for byte.
+
+mod common;
+
+use std::ops::Range;
+
+use common::{Fixture, noise, small_params};
+use proptest::prelude::*;
+use verity_core::geometry::{Geometry, HashArea};
+use verity_core::io::MemoryDevice;
+use verity_core::params::{HashType, Params};
+use verity_core::tree::{self, Error, Old, Options};
+
+/// Changes the bytes in the ranges, as far as they lie in the data.
+fn change(data: &mut [u8], ranges: &[Range<u64>]) {
+    for range in ranges {
+        let end = usize::try_from(range.end).unwrap().min(data.len());
+        for byte in data.iter_mut().take(end).skip(usize::try_from(range.start).unwrap()) {
+            *byte ^= 0x5a;
+        }
+    }
+}
+
+/// Resizes and changes the data, updates the tree, and compares with a full build.
+fn check(params: &Params, before: u64, after: u64, ranges: &[Range<u64>]) {
+    let old = Fixture::new(params, before);
+    let mut data = noise(usize::try_from(before.max(after)).unwrap() * params.data_block_size.bytes());
+    data.truncate(usize::try_from(after).unwrap() * params.data_block_size.bytes());
+    change(&mut data, ranges);
+    let area = HashArea::with_superblock(0).unwrap();
+    let geometry = Geometry::new(params, after, area).unwrap();
+    let options = Options::default();
+
+    let expected = MemoryDevice::default();
+    let expected_root = tree::build(&data, &expected, params, &geometry, &options).unwrap();
+    let expected = expected.into_bytes();
+
+    let hash = MemoryDevice::default();
+    let tree_before = Old { hash: &old.hash, geometry: &old.geometry, root: &old.root };
+    let root = tree::update(&data, &hash, params, &geometry, &tree_before, ranges, &options).unwrap();
+    assert_eq!(root, expected_root, "{before} -> {after}: {ranges:?}");
+    assert!(hash.into_bytes() == expected, "{before} -> {after}: {ranges:?}");
+
+    if before == after {
+        let hash = MemoryDevice::new(old.hash);
+        let root =
+            tree::update_in_place(&data, &hash, params, &geometry, &old.root, ranges, &options).unwrap();
+        assert_eq!(root, expected_root);
+        assert!(hash.into_bytes() == expected);
+    }
+}
+
+#[test]
+fn growing_and_shrinking_through_every_edge() {
+    // 16 digests a block: 1, the fan-out and its square, each with its neighbours.
+    let edges = [1, 2, 15, 16, 17, 18, 255, 256, 257, 300];
+    for hash_type in [HashType::Normal, HashType::ChromeOs] {
+        let params =
+            Params { hash_type, algorithm: verity_core::algorithm::Algorithm::Sha1, ..small_params() };
+        for before in edges {
+            for after in edges {
+                check(&params, before, after, &[]);
+                check(&params, before, after, &[100..600, 5_000..5_001]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rotten_tree_is_not_taken_over() {
+    let mut old = Fixture::small(300);
+    let options = Options::default();
+    for level in 0..3 {
+        let at = usize::try_from(old.geometry.hash_block_offset(level, 0)).unwrap();
+        old.hash[at] ^= 1;
+        let before = Old { hash: &old.hash, geometry: &old.geometry, root: &old.root };
+        let hash = MemoryDevice::default();
+        let result = tree::update(&old.data, &hash, &old.params, &old.geometry, &before, &[0..1, 7..9], &options);
+        assert!(matches!(result, Err(Error::OldTree(_))), "level {level}: {result:?}");
+        old.hash[at] ^= 1;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_change_set(
+        before in 1u64..400, growth in -200i64..200,
+        ranges in prop::collection::vec((0u64..220_000, 0u64..5_000), 0..8), packed in any::<bool>(),
+    ) {
+        let params = Params { hash_type: if packed { HashType::ChromeOs } else { HashType::Normal }, ..small_params() };
+        let after = before.saturating_add_signed(growth).max(1);
+        let ranges: Vec<_> = ranges.into_iter().map(|(start, length)| start..start + length).collect();
+        check(&params, before, after, &ranges);
+    }
+}
