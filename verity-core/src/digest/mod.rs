@@ -10,9 +10,12 @@ mod avx2;
 #[allow(unsafe_code)]
 mod avx512;
 mod kind;
+#[cfg(target_arch = "x86_64")]
 mod lanes;
 mod rustcrypto;
+#[cfg(target_arch = "x86_64")]
 mod sha2;
+#[cfg(target_arch = "x86_64")]
 mod sha2_constants;
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
@@ -73,7 +76,10 @@ impl BlockHasher {
 
     /// The caller has seen that `kind` is available: the kernels rely on it.
     fn with_kind(params: &Params, kind: BackendKind) -> Self {
+        #[cfg(target_arch = "x86_64")]
         let kernels = sha2::backend(kind, params);
+        #[cfg(not(target_arch = "x86_64"))]
+        let kernels: Option<Box<dyn Backend>> = None;
         let kind = if kernels.is_some() { kind } else { BackendKind::Portable };
         let backend = kernels.unwrap_or_else(|| rustcrypto::backend(params));
         Self { algorithm: params.algorithm, kind, backend }
