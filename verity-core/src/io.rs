@@ -106,6 +106,12 @@ impl MemoryDevice {
         Self(RwLock::new(bytes))
     }
 
+    /// A copy of what the device holds.
+    #[must_use]
+    pub fn contents(&self) -> Vec<u8> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// What the device holds.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {

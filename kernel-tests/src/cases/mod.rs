@@ -1,0 +1,57 @@
+//! The cases, one file a theme.
+
+mod baseline;
+mod closing;
+mod commands;
+mod demo;
+mod image;
+mod interop;
+mod lacking;
+mod naming;
+mod options;
+mod races;
+mod refusals;
+mod tools;
+
+#[cfg(feature = "host")]
+pub(crate) use demo::case as demo;
+
+use crate::case::Case;
+
+/// Every case there is.
+pub(crate) fn all() -> Vec<Case> {
+    [
+        baseline::cases(),
+        options::cases(),
+        commands::cases(),
+        interop::cases(),
+        refusals::cases(),
+        naming::cases(),
+        closing::cases(),
+        races::cases(),
+        lacking::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// The case of this name, the demo among them.
+pub(crate) fn find(name: &str) -> Option<Case> {
+    all().into_iter().chain([demo::case()]).find(|case| case.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_have_a_theme() {
+        let cases = super::all();
+        let names: BTreeSet<_> = cases.iter().map(|case| case.name.as_str()).collect();
+        assert_eq!(names.len(), cases.len());
+        for name in names {
+            assert_eq!(name.split('/').count(), 2, "{name}");
+        }
+    }
+}

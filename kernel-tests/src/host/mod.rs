@@ -1,0 +1,39 @@
+//! The harness.
+
+mod accel;
+mod arguments;
+mod demo;
+mod guest_build;
+mod initramfs;
+mod kernels;
+mod modules;
+mod prepare;
+mod qemu;
+mod report;
+mod run;
+mod schedule;
+mod session;
+mod shell;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use arguments::{Arguments, Command};
+
+/// Does what the command line says.
+pub fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::List(list) => run::list(&list),
+        Command::Run(run) => run::run(&run),
+        Command::Demo(demo) => demo::run(&demo),
+        Command::Shell(shell) => shell::run(&shell),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("kernel-tests: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

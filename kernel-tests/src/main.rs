@@ -1,0 +1,7 @@
+//! The harness; see the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kernel_tests::host::main()
+}

@@ -1,0 +1,134 @@
+//! Says what is wrong with arguments, in this program's own words.
+
+use clap::Command;
+use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
+
+use super::Parsed;
+use crate::failure::{Code, Failure};
+
+/// Turns clap's error into a failure, or into the text that was asked for.
+pub(super) fn translate(error: &Error, cli: &Command, action: &str) -> Result<Parsed, Failure> {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return Ok(Parsed::Text(error.render()));
+    }
+    let command = cli.find_subcommand(action);
+    let more = match command {
+        Some(_) => format!("'verity help {action}' lists the arguments and options"),
+        None => "'verity help' lists the commands".to_owned(),
+    };
+    let failure = match error.kind() {
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            Failure::argument("no command given")
+                .veritysetup(Code::General, "veritysetup: Argument <action> missing.")
+        }
+        ErrorKind::InvalidSubcommand => Failure::argument(format_args!("command {action:?} is unknown"))
+            .veritysetup(Code::General, "veritysetup: Unknown action."),
+        ErrorKind::UnknownArgument if command.is_none() => {
+            Failure::argument(format_args!("option {} stands alone: no command given", bad_argument(error)))
+                .veritysetup(Code::General, format_args!("{}: unknown option", bad_argument(error)))
+        }
+        ErrorKind::UnknownArgument => unknown_argument(&bad_argument(error), cli, action),
+        ErrorKind::MissingRequiredArgument => missing(error, action),
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue => bad_value(error),
+        ErrorKind::ArgumentConflict => conflict(error),
+        _ => Failure::argument(first_line(error)),
+    };
+    Err(if failure.hint.is_some() { failure } else { failure.hint(more) })
+}
+
+fn context(error: &Error, kind: ContextKind) -> Option<String> {
+    match error.get(kind)? {
+        ContextValue::String(text) => Some(text.clone()),
+        ContextValue::Strings(texts) => Some(texts.join(", ")),
+        _ => None,
+    }
+}
+
+/// The argument's name without its value's: `--salt` for `--salt <HEX>`.
+fn bad_argument(error: &Error) -> String {
+    let text = context(error, ContextKind::InvalidArg).unwrap_or_default();
+    text.split([' ', '=']).next().unwrap_or_default().to_owned()
+}
+
+fn unknown_argument(argument: &str, cli: &Command, action: &str) -> Failure {
+    if !argument.starts_with('-') {
+        return Failure::argument(format_args!("{action}: argument {argument:?} is one too many"));
+    }
+    let elsewhere = |command: &&Command| {
+        command.get_arguments().any(|known| {
+            let long = argument.strip_prefix("--");
+            (long.is_some() && known.get_long() == long)
+                || known.get_short().is_some_and(|short| argument == format!("-{short}"))
+        })
+    };
+    let homes: Vec<_> = cli.get_subcommands().filter(elsewhere).map(Command::get_name).collect();
+    if homes.is_empty() {
+        Failure::argument(format_args!("{action}: option {argument} is unknown"))
+            .veritysetup(Code::General, format_args!("{argument}: unknown option"))
+    } else {
+        let text =
+            format_args!("veritysetup: Option {argument} is not allowed with {action} action.").to_string();
+        Failure::argument(format_args!(
+            "option {argument} does not go with {action}, only with {}",
+            homes.join(", ")
+        ))
+        .veritysetup(Code::General, text)
+    }
+}
+
+fn missing(error: &Error, action: &str) -> Failure {
+    let what = context(error, ContextKind::InvalidArg).unwrap_or_default();
+    let failure = Failure::argument(format_args!("{action}: {what} missing"));
+    let arguments = match action {
+        "format" => "<data_device> <hash_device>",
+        "verify" => "<data_device> <hash_device> [<root_hash>]",
+        "open" | "create" => "<data_device> <name> <hash_device> [<root_hash>]",
+        "dump" => "<hash_device>",
+        _ => "<name>",
+    };
+    let action = match action {
+        "create" => "open",
+        "remove" => "close",
+        other => other,
+    };
+    failure
+        .veritysetup(Code::General, format_args!("veritysetup: {action}: requires {arguments} as arguments"))
+}
+
+fn bad_value(error: &Error) -> Failure {
+    let option = bad_argument(error);
+    let value = context(error, ContextKind::InvalidValue).unwrap_or_default();
+    if value.is_empty() && error.kind() == ErrorKind::InvalidValue {
+        return Failure::argument(format_args!("{option} needs a value"))
+            .veritysetup(Code::General, format_args!("{option}: missing argument"));
+    }
+    let why = std::error::Error::source(error).map_or_else(|| first_line(error), ToString::to_string);
+    let is_number = value.bytes().all(|byte| byte.is_ascii_digit()) && !value.is_empty();
+    let text = match option.as_str() {
+        "--salt" => "Invalid salt string specified.".to_owned(),
+        "--hash" => format!("Hash algorithm {value} not supported."),
+        "--uuid" => "Wrong VERITY UUID format provided.".to_owned(),
+        "--format" if is_number => format!("Unsupported VERITY hash type {value}."),
+        "--data-block-size" | "--hash-block-size" if is_number => "Unsupported VERITY block size.".to_owned(),
+        _ => "veritysetup: invalid numeric value".to_owned(),
+    };
+    Failure::argument(format_args!("{option} {value:?}: {why}")).veritysetup(Code::General, text)
+}
+
+fn conflict(error: &Error) -> Failure {
+    let first = bad_argument(error);
+    let other = context(error, ContextKind::PriorArg).unwrap_or_default();
+    let other = other.split([' ', '=']).next().unwrap_or_default();
+    if first == other {
+        return Failure::argument(format_args!("{first} is given twice"));
+    }
+    Failure::argument(format_args!("{first} and {other} exclude each other")).veritysetup(
+        Code::General,
+        format_args!("veritysetup: Option {first} and {other} cannot be used together."),
+    )
+}
+
+fn first_line(error: &Error) -> String {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+}

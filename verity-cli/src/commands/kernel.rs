@@ -1,0 +1,127 @@
+//! The kernel floor's errors in the command line's words.
+
+use std::io;
+use std::path::Path;
+
+use verity_core::device::{DeviceName, Error, Kind, NameError, Step, Steps};
+use verity_core::tree;
+
+use super::engine;
+use crate::failure::{Code, Failure, plain};
+use crate::interrupt;
+use crate::session::Session;
+
+/// Says each step of an activation, for `--debug`, and stops between two of them when a signal came.
+pub(super) struct DebugSteps<'a> {
+    pub(super) session: &'a Session,
+    pub(super) name: &'a DeviceName,
+}
+
+impl Steps for DebugSteps<'_> {
+    fn done(&self, step: Step) -> io::Result<()> {
+        self.session.debug(|| format!("Device {}: {step}.", self.name));
+        match interrupt::received() {
+            Some(_) => Err(io::ErrorKind::Interrupted.into()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Reads a device's name, or its path below /dev/mapper.
+pub(super) fn name(text: &str) -> Result<DeviceName, Failure> {
+    text.strip_prefix("/dev/mapper/").unwrap_or(text).parse().map_err(|error| bad_name(&error))
+}
+
+/// What is wrong with a name.
+pub(super) fn bad_name(error: &NameError) -> Failure {
+    let text = match error {
+        NameError::TooLong { .. } => "Name is too long.",
+        NameError::Character('/') => "Name must not contain '/' character.",
+        _ => "Cannot use device name, name is invalid or still in use.",
+    };
+    Failure::argument(error).hint("give another name").veritysetup(Code::General, text)
+}
+
+/// The failure that an error is.
+pub(super) fn failure(error: &Error, session: &Session) -> Failure {
+    if let Error::Tree(error) = error {
+        return engine::failure(error, |_| String::new());
+    }
+    if matches!(error, Error::Stopped { .. }) && interrupt::received().is_some() {
+        return engine::failure(&tree::Error::Cancelled, |_| String::new());
+    }
+    let code = match error.kind() {
+        Kind::Verification | Kind::Permission => Code::Refused,
+        Kind::NoMemory => Code::Memory,
+        Kind::NotFound => Code::NoDevice,
+        Kind::Exists | Kind::Busy => Code::Busy,
+        _ => Code::General,
+    };
+    let failure = Failure::new(code, without_os_error(error));
+    let failure = match hint(error) {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    };
+    match veritysetup(error) {
+        Some((code, text)) if session.is_veritysetup() => failure.veritysetup(code, text),
+        _ => failure,
+    }
+}
+
+/// Errors of the system end in their number, which helps nobody.
+fn without_os_error(error: &Error) -> String {
+    plain(&io::Error::other(error.to_string()))
+}
+
+fn hint(error: &Error) -> Option<String> {
+    Some(match error {
+        Error::NoDeviceMapper { .. } => {
+            "load it with 'modprobe dm_mod'; a container needs /dev/mapper/control from its host".to_owned()
+        }
+        Error::NoVerityTarget => {
+            "load it with 'modprobe dm_verity'; without the module, use another kernel".to_owned()
+        }
+        Error::Permission { .. } => "run as root (CAP_SYS_ADMIN)".to_owned(),
+        Error::NoLoopDevices { .. } => "load them with 'modprobe loop', or give block devices".to_owned(),
+        Error::NoFreeLoop { .. } => "'losetup --list' shows who has them; or give block devices".to_owned(),
+        Error::Exists { name } => format!("'verity close {name}' removes it; or take another name"),
+        Error::UuidExists { .. } => {
+            "'verity list' shows it; close it, or make the tree anew with another UUID".to_owned()
+        }
+        Error::Busy { name, .. } => format!("unmount it first, or 'verity close --deferred {name}'"),
+        Error::InUse { .. } => {
+            "unmount it first; several verity devices can share it with --shared".to_owned()
+        }
+        Error::NotActive { .. } => "'verity list' shows the active devices".to_owned(),
+        Error::NotVerity { .. } => "use the tool that made it".to_owned(),
+        Error::Corrupted { .. } | Error::Read { .. } => {
+            "do not use this image; 'verity verify' lists the bad blocks, the kernel's log says more"
+                .to_owned()
+        }
+        Error::Unsupported(_) => "leave the option out, or use a newer kernel".to_owned(),
+        Error::Refused { .. } => "'dmesg' shows the kernel's own words".to_owned(),
+        _ => return None,
+    })
+}
+
+/// What veritysetup prints, where scripts may look at it.
+fn veritysetup(error: &Error) -> Option<(Code, String)> {
+    Some(match error {
+        Error::Exists { name } => (Code::Busy, format!("Device {name} already exists.")),
+        Error::NotActive { name } => (Code::NoDevice, format!("Device {name} is not active.")),
+        Error::Busy { name, .. } => (Code::Busy, format!("Device {name} is still in use.")),
+        Error::NoDeviceMapper { .. } => {
+            (Code::General, "Cannot initialize device-mapper. Is dm_mod kernel module loaded?".to_owned())
+        }
+        Error::Permission { .. } => {
+            (Code::General, "Cannot initialize device-mapper, running as non-root user.".to_owned())
+        }
+        Error::NoVerityTarget => (Code::General, "Kernel does not support dm-verity mapping.".to_owned()),
+        Error::InUse { path, .. } => (Code::Busy, in_use(path)),
+        _ => return None,
+    })
+}
+
+fn in_use(path: &Path) -> String {
+    format!("Cannot use device {} which is in use (already mapped or mounted).", path.display())
+}

@@ -1,0 +1,107 @@
+//! The commands, one file each: arguments, then work. What they print is in `output`.
+
+mod close;
+mod completions;
+mod dump;
+mod engine;
+mod format;
+mod kernel;
+mod layout;
+mod list;
+mod man;
+mod open;
+mod root;
+mod status;
+mod stream;
+mod verify;
+
+use std::ffi::OsString;
+
+use clap::Subcommand;
+
+pub(crate) use close::Closed;
+pub(crate) use format::Formatted;
+pub(crate) use layout::Layout;
+pub(crate) use verify::Verified;
+
+use crate::cli::options::Common;
+use crate::failure::{Code, Failure};
+use crate::interrupt;
+use crate::output;
+use crate::personality::Personality;
+use crate::session::Session;
+
+/// A command and its arguments.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    Format(Box<format::Arguments>),
+    Verify(Box<verify::Arguments>),
+    Open(Box<open::Arguments>),
+    #[command(hide = true)]
+    Create(Box<open::CreateArguments>),
+    #[command(alias = "remove")]
+    Close(close::Arguments),
+    Status(status::Arguments),
+    Dump(dump::Arguments),
+    List(list::Arguments),
+    Completions(completions::Arguments),
+    Man(man::Arguments),
+}
+
+impl Command {
+    /// Does what was asked for, and tells how it went.
+    pub(crate) fn run(self, line: &[OsString], personality: Personality) -> Code {
+        let common = self.common();
+        let session = Session {
+            personality,
+            quiet: common.quiet,
+            verbose: common.verbose || common.debug,
+            debug: common.debug,
+            json: common.json,
+        };
+        session.debug(|| {
+            let line: Vec<_> = line.iter().map(|argument| argument.to_string_lossy()).collect();
+            format!("{} {} processing \"{}\"", personality.name(), env!("CARGO_PKG_VERSION"), line.join(" "))
+        });
+        let result = interrupt::watch()
+            .map_err(|error| Failure::system("signals cannot be watched", &error))
+            .and_then(|()| self.dispatch(&session));
+        let code = match result {
+            Ok(code) => code,
+            Err(failure) => output::failure(&failure, personality, session.json),
+        };
+        session.epilogue(code);
+        code
+    }
+
+    fn common(&self) -> Common {
+        match self {
+            Self::Format(arguments) => &arguments.common,
+            Self::Verify(arguments) => &arguments.common,
+            Self::Open(arguments) => arguments.common(),
+            Self::Create(arguments) => arguments.common(),
+            Self::Close(arguments) => &arguments.common,
+            Self::Status(arguments) => &arguments.common,
+            Self::Dump(arguments) => &arguments.common,
+            Self::List(arguments) => &arguments.common,
+            Self::Completions(arguments) => &arguments.common,
+            Self::Man(arguments) => &arguments.common,
+        }
+        .clone()
+    }
+
+    fn dispatch(self, session: &Session) -> Result<Code, Failure> {
+        match self {
+            Self::Format(arguments) => format::run(*arguments, session),
+            Self::Verify(arguments) => verify::run(*arguments, session),
+            Self::Open(arguments) => open::run(&arguments, session),
+            Self::Create(arguments) => open::run(&(*arguments).into(), session),
+            Self::Close(arguments) => close::run(&arguments, session),
+            Self::Status(arguments) => status::run(&arguments, session),
+            Self::Dump(arguments) => dump::run(&arguments, session),
+            Self::List(arguments) => list::run(&arguments, session),
+            Self::Completions(arguments) => completions::run(&arguments, session),
+            Self::Man(arguments) => man::run(&arguments, session),
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! `verity open`: activates a verity device.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use verity_core::device::{
+    self, Activation, Check, Corruption, DeviceName, OnError, Sharing, TableOptions, Verdict,
+};
+
+use super::kernel;
+use super::layout::Layout;
+use super::root::{self, RootArguments};
+use crate::cli::help::exit_codes;
+use crate::cli::options::{AreaOptions, Common, FecOptions, TreeOptions};
+use crate::failure::{Code, Failure};
+use crate::files::{Input, Role};
+use crate::output::{self, json};
+use crate::session::Session;
+
+const HELP: &str = concat!(
+    "\
+A wrong root hash is refused before there is a device. After the activation the first and the last block are read and \
+the kernel is asked: a device that is not verified is removed again. Files are attached to read-only loop devices that \
+detach themselves when the device is closed. Nothing is printed if all is well.
+
+Examples:
+  verity open image.erofs layer image.verity ROOT_HASH
+  verity open /dev/sda2 system /dev/sda3 --root-hash-file system.roothash
+  verity open image.img layer image.img ROOT_HASH --hash-offset 8388608
+  verity open image.erofs layer image.verity ROOT_HASH --restart-on-corruption
+
+",
+    exit_codes!()
+);
+
+/// Activate a device that the kernel checks on every read
+///
+/// Makes /dev/mapper/NAME: the data, read-only, each block checked by the kernel against the tree and the root hash.
+#[derive(Args, Debug)]
+#[command(disable_help_flag = true, after_long_help = HELP)]
+pub(crate) struct Arguments {
+    /// The data: a file or a block device
+    data: PathBuf,
+
+    /// The device's name below /dev/mapper
+    name: String,
+
+    /// Where the hash tree is: a file or a block device
+    hash: PathBuf,
+
+    #[command(flatten)]
+    options: OpenOptions,
+}
+
+/// Activate a device (an old form of 'open')
+#[derive(Args, Debug)]
+#[command(disable_help_flag = true, after_long_help = HELP)]
+pub(crate) struct CreateArguments {
+    /// The device's name below /dev/mapper
+    name: String,
+
+    /// The data: a file or a block device
+    data: PathBuf,
+
+    /// Where the hash tree is: a file or a block device
+    hash: PathBuf,
+
+    #[command(flatten)]
+    options: OpenOptions,
+}
+
+impl From<CreateArguments> for Arguments {
+    fn from(CreateArguments { name, data, hash, options }: CreateArguments) -> Self {
+        Self { data, name, hash, options }
+    }
+}
+
+/// What `open` and `create` share.
+#[derive(Args, Debug)]
+struct OpenOptions {
+    #[command(flatten)]
+    root: RootArguments,
+
+    /// Signature of the root hash, for the kernel to check (not in this version)
+    #[arg(long, value_name = "PATH")]
+    root_hash_signature: Option<PathBuf>,
+
+    #[command(flatten)]
+    device: DeviceOptions,
+    #[command(flatten)]
+    tree: TreeOptions,
+    #[command(flatten)]
+    area: AreaOptions,
+    #[command(flatten)]
+    fec: FecOptions,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What the kernel does with the device.
+#[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "The device")]
+#[allow(clippy::struct_excessive_bools)] // They are the command line's.
+struct DeviceOptions {
+    /// Let reads of bad blocks succeed, and only log them
+    #[arg(long, group = "corruption")]
+    ignore_corruption: bool,
+
+    /// Restart the machine when a bad block is read
+    #[arg(long, group = "corruption")]
+    restart_on_corruption: bool,
+
+    /// Panic when a bad block is read
+    #[arg(long, group = "corruption")]
+    panic_on_corruption: bool,
+
+    /// Handle a failed read below like a bad block; with --restart-on-corruption or --panic-on-corruption
+    #[arg(long)]
+    error_as_corruption: bool,
+
+    /// Do not read blocks that should be zero: return zeros
+    #[arg(long)]
+    ignore_zero_blocks: bool,
+
+    /// Check each data block only when it is first read; a disk that changes later is not noticed
+    #[arg(long)]
+    check_at_most_once: bool,
+
+    /// Check blocks with cached digests in a tasklet, for speed
+    #[arg(long)]
+    use_tasklets: bool,
+
+    /// Share the data device with other verity devices
+    #[arg(long)]
+    shared: bool,
+}
+
+impl DeviceOptions {
+    fn table_options(self) -> Result<TableOptions, Failure> {
+        let (corruption, on_error) =
+            match (self.ignore_corruption, self.restart_on_corruption, self.panic_on_corruption) {
+                (true, _, _) => (Corruption::Ignore, None),
+                (_, true, _) => (Corruption::Restart, Some(OnError::Restart)),
+                (_, _, true) => (Corruption::Panic, Some(OnError::Panic)),
+                _ => (Corruption::Fail, None),
+            };
+        let on_error = match (self.error_as_corruption, on_error) {
+            (false, _) => OnError::Fail,
+            (true, Some(on_error)) => on_error,
+            (true, None) => {
+                return Err(Failure::argument(
+                    "--error-as-corruption goes only with --restart-on-corruption or --panic-on-corruption",
+                )
+                .hint("add one of them")
+                .veritysetup(
+                    Code::General,
+                    "veritysetup: Option --error-as-corruption must be used with --panic-on-corruption or \
+                     --restart-on-corruption.",
+                ));
+            }
+        };
+        Ok(TableOptions {
+            corruption,
+            on_error,
+            ignore_zero_blocks: self.ignore_zero_blocks,
+            check_at_most_once: self.check_at_most_once,
+            try_verify_in_tasklet: self.use_tasklets,
+            ..TableOptions::default()
+        })
+    }
+}
+
+impl Arguments {
+    pub(super) fn common(&self) -> &Common {
+        &self.options.common
+    }
+}
+
+impl CreateArguments {
+    pub(super) fn common(&self) -> &Common {
+        &self.options.common
+    }
+}
+
+pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Failure> {
+    let options = &arguments.options;
+    options.fec.check(session.is_veritysetup())?;
+    if options.root_hash_signature.is_some() {
+        return Err(Failure::argument("--root-hash-signature: this version does not check signatures")
+            .hint("leave the option out, or use veritysetup for this image"));
+    }
+    let table_options = options.device.table_options()?;
+    let name: DeviceName = arguments.name.parse().map_err(|error| kernel::bad_name(&error))?;
+    let text = options.root.text(session)?;
+
+    let hash = Input::open(&arguments.hash, Role::Hash)?;
+    let data = Input::open(&arguments.data, Role::Data)?;
+    let layout = Layout::of_existing(&data, &hash, &options.area, &options.tree, session)?;
+    let root = root::parse(&text, layout.params.algorithm)?;
+
+    let Layout { uuid, params, geometry } = layout;
+    let mut activation =
+        Activation::new(name.clone(), &arguments.data, &arguments.hash, params, geometry, root);
+    activation.uuid = uuid;
+    activation.options = table_options;
+    if options.device.shared {
+        activation.sharing = Sharing::Shared;
+    }
+    if session.is_veritysetup() {
+        activation.check = Check::None;
+    }
+    let steps = kernel::DebugSteps { session, name: &name };
+    let active =
+        device::activate_with(&activation, &steps).map_err(|error| kernel::failure(&error, session))?;
+    if active.status.verdict == Verdict::Corrupted {
+        if session.is_veritysetup() {
+            output::plain("Verity device detected corruption after activation.");
+        } else {
+            session.note(&format!("device {name} is corrupted, which --ignore-corruption lets pass"));
+        }
+    }
+    session.print(String::new, || json::opened(&name, &active, &activation.root_hash))?;
+    Ok(Code::Success)
+}

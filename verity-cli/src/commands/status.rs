@@ -1,0 +1,61 @@
+//! `verity status`: shows an active device.
+
+use clap::Args;
+use verity_core::device::{self, Error, Verdict};
+
+use super::kernel;
+use crate::cli::help::exit_codes;
+use crate::cli::options::Common;
+use crate::failure::{Code, Failure};
+use crate::output::{human, json};
+use crate::session::Session;
+
+const HELP: &str = concat!(
+    "\
+The status is the kernel's: 'verified' as long as every block that was read matched, 'corrupted' after the first that \
+did not. A corrupted device is no failure of this command.
+
+Examples:
+  verity status layer
+  verity status layer --json | jq -r .status
+
+",
+    exit_codes!()
+);
+
+/// Show an active device
+#[derive(Args, Debug)]
+#[command(disable_help_flag = true, after_long_help = HELP)]
+pub(crate) struct Arguments {
+    /// The device's name, or its path below /dev/mapper
+    name: String,
+
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Failure> {
+    let name = kernel::name(&arguments.name)?;
+    let path = name.node();
+    match device::query(&name) {
+        Ok(info) => {
+            let corrupted =
+                info.mapping.as_ref().is_some_and(|mapping| mapping.status.verdict == Verdict::Corrupted);
+            session
+                .debug(|| format!("Device {name} is {}.", if corrupted { "corrupted" } else { "verified" }));
+            session.print(
+                || if session.quiet { String::new() } else { human::status(&path, &info) },
+                || json::status(&info),
+            )?;
+            Ok(Code::Success)
+        }
+        Err(Error::NotActive { .. }) => {
+            session.print(
+                || if session.quiet { String::new() } else { format!("{} is inactive.\n", path.display()) },
+                || json::inactive(&name),
+            )?;
+            Ok(Code::NoDevice)
+        }
+        Err(error) => Err(kernel::failure(&error, session)),
+    }
+}

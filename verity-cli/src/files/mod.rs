@@ -1,0 +1,14 @@
+//! The files and devices that commands work on: opened safely, never confused with each other, never left half
+//! written.
+
+mod extent;
+mod input;
+mod root_hash;
+mod target;
+mod temporary;
+
+pub(crate) use extent::{Extent, check_apart};
+pub(crate) use input::{Input, Role};
+pub(crate) use root_hash::RootHashFile;
+pub(crate) use target::{Plan, Target};
+pub(crate) use temporary::leaf_store;

@@ -1,0 +1,287 @@
+//! Where a tree is written: so that a hash area which bears a superblock is a whole one, and so that an interrupted
+//! run leaves nothing behind where nothing was.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{FallocateFlags, OFlag, fallocate};
+use verity_core::geometry::Geometry;
+use verity_core::io::WriteAt;
+use verity_core::superblock::Superblock;
+
+use super::extent::Extent;
+use super::input::{self, Role};
+use super::temporary::{Temporary, folder};
+use crate::failure::{Code, Failure, plain};
+
+/// What is at the target's path now.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    path: PathBuf,
+    existing: Option<Metadata>,
+}
+
+/// A hash device that is being written.
+#[derive(Debug)]
+pub(crate) struct Target {
+    path: PathBuf,
+    offset: u64,
+    way: Way,
+}
+
+#[derive(Debug)]
+enum Way {
+    /// A new file, or one that replaces the existing one.
+    Whole(Temporary),
+    /// A device, or a file that holds more than the hash area.
+    InPlace(InPlace),
+}
+
+/// Dropped before the work is finished, a file gets its old length back.
+#[derive(Debug)]
+struct InPlace {
+    file: File,
+    /// In bytes.
+    old_length: u64,
+    undo: bool,
+}
+
+impl Drop for InPlace {
+    fn drop(&mut self) {
+        if self.undo {
+            // If this fails, too, the file is longer than it was.
+            let _ = self.file.set_len(self.old_length);
+        }
+    }
+}
+
+impl Plan {
+    /// Looks at the path, and opens nothing.
+    pub(crate) fn inspect(path: &Path) -> Result<Self, Failure> {
+        let existing = match input::inspect(path, Role::Hash) {
+            Ok(metadata) => Some(metadata),
+            // A link that leads nowhere exists, too.
+            Err(_) if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) => {
+                None
+            }
+            Err(failure) => return Err(failure),
+        };
+        Ok(Self { path: path.to_owned(), existing })
+    }
+
+    /// Where the file lies, if it exists.
+    pub(crate) fn extent(&self) -> Option<Extent> {
+        self.existing.as_ref().map(Extent::of)
+    }
+
+    /// Whether the path is the new file that is going to be made here.
+    pub(crate) fn is_new_file(&self, path: &Path) -> bool {
+        let place = |path: &Path| Some((folder(path).canonicalize().ok()?, path.file_name()?.to_owned()));
+        self.existing.is_none() && place(path).is_some_and(|found| place(&self.path) == Some(found))
+    }
+
+    /// Makes ready for writing a hash area. `shared` says that the data lies in the same file or device.
+    pub(crate) fn open(self, geometry: &Geometry, shared: bool) -> Result<Target, Failure> {
+        let offset = geometry.area().offset();
+        let end = geometry.hash_area_end();
+        let Self { path, existing } = self;
+        let way = match existing {
+            None => {
+                let temporary = Temporary::new_file(&path).map_err(|error| cannot_create(&path, &error))?;
+                Way::Whole(temporary)
+            }
+            Some(metadata) => match replacement(&path, &metadata, offset, end, shared) {
+                Some(temporary) => Way::Whole(temporary),
+                None => open_in_place(&path, &metadata, geometry, shared)?,
+            },
+        };
+        let target = Target { path, offset, way };
+        target.reserve(end).map_err(|error| target.cannot_write(&error, Some(end - offset)))?;
+        if geometry.area().has_superblock() {
+            target.invalidate().map_err(|error| target.cannot_write(&error, None))?;
+        }
+        Ok(target)
+    }
+}
+
+impl Target {
+    /// What the tree is written to.
+    pub(crate) fn file(&self) -> &File {
+        match &self.way {
+            Way::Whole(temporary) => temporary.as_file(),
+            Way::InPlace(place) => &place.file,
+        }
+    }
+
+    /// Writes the superblock behind the finished tree, and only then lets the whole be seen.
+    pub(crate) fn finish(self, superblock: Option<&Superblock>) -> Result<(), Failure> {
+        let write_superblock = |file: &File| match superblock {
+            Some(superblock) => file.write_all_at(&superblock.encode(), self.offset),
+            None => Ok(()),
+        };
+        let file = self.file();
+        let written = match &self.way {
+            Way::Whole(_) => write_superblock(file),
+            // In this order, so that a superblock on disk has its tree on disk.
+            Way::InPlace(_) => {
+                file.sync_all().and_then(|()| write_superblock(file)).and_then(|()| file.sync_all())
+            }
+        };
+        written.map_err(|error| self.cannot_write(&error, None))?;
+        match self.way {
+            Way::Whole(temporary) => temporary.persist().map_err(|error| cannot_create(&self.path, &error)),
+            Way::InPlace(mut place) => {
+                place.undo = false;
+                Ok(())
+            }
+        }
+    }
+
+    /// What a failed write means to the user.
+    pub(crate) fn cannot_write(&self, error: &io::Error, needed: Option<u64>) -> Failure {
+        let failure = Failure::system(format_args!("hash device {:?} cannot be written", self.path), error);
+        let full = matches!(
+            error.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+        );
+        let failure = match needed {
+            Some(bytes) if full => failure.hint(format_args!("the hash area needs {bytes} bytes: make room")),
+            _ if full => failure.hint("make room"),
+            _ => failure,
+        };
+        failure.veritysetup(Code::General, "Input/output error while creating hash area.")
+    }
+
+    /// What an unfinished run leaves behind, where it leaves something behind.
+    pub(crate) fn aftermath(&self) -> Option<String> {
+        self.overwrites()
+            .then(|| format!("what was at byte {} of {:?} is gone: format it again", self.offset, self.path))
+    }
+
+    /// Whether the hash area takes the place of something that cannot be brought back.
+    fn overwrites(&self) -> bool {
+        matches!(&self.way, Way::InPlace(place) if place.old_length > self.offset)
+    }
+
+    /// Removes the old superblock: from here on until the end there is none, so that a half-written tree is not taken
+    /// for a whole one.
+    fn invalidate(&self) -> io::Result<()> {
+        if !self.overwrites() {
+            return Ok(());
+        }
+        let file = self.file();
+        file.write_all_at(&[0; Superblock::SIZE], self.offset)?;
+        file.sync_all()
+    }
+
+    /// Gets the space for the whole area at once, so that a full disk is known before the work and not after it.
+    fn reserve(&self, end: u64) -> io::Result<()> {
+        let file = self.file();
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Ok(());
+        }
+        let range =
+            |end: u64| Some((i64::try_from(self.offset).ok()?, i64::try_from(end - self.offset).ok()?));
+        if let Some((offset, length)) = range(end)
+            && length > 0
+        {
+            // File systems that cannot do it find out later whether they are full.
+            let reserved = fallocate(file, FallocateFlags::empty(), offset, length);
+            if let Err(errno @ (nix::Error::ENOSPC | nix::Error::EDQUOT | nix::Error::EFBIG)) = reserved {
+                return Err(errno.into());
+            }
+        }
+        if file.metadata()?.len() < end { file.set_len(end) } else { Ok(()) }
+    }
+}
+
+/// A file to take the existing one's place, where that changes nothing but the hash area: whoever has the old file open
+/// (an active device, say) keeps it as it is, and an interrupted run leaves it as it was.
+fn replacement(path: &Path, existing: &Metadata, offset: u64, end: u64, shared: bool) -> Option<Temporary> {
+    let whole =
+        existing.is_file() && existing.nlink() == 1 && offset == 0 && existing.len() <= end && !shared;
+    if !whole || is_mount_point(path) {
+        return None;
+    }
+    // Not one that may only be read: its mode says that it is to stay.
+    OpenOptions::new().write(true).open(path).ok()?;
+    Temporary::replacing(path, existing).ok()
+}
+
+/// Whether something is mounted on the very file, as containers do: no other can take its place.
+fn is_mount_point(path: &Path) -> bool {
+    let Ok(path) = path.canonicalize() else { return false };
+    let escaped: Vec<u8> =
+        path.as_os_str().as_bytes().iter().flat_map(|&byte| escape_mount_point(byte)).collect();
+    let mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    mounts.split(|&byte| byte == b'\n').any(|line| line.split(|&byte| byte == b' ').nth(4) == Some(&escaped))
+}
+
+/// How the kernel writes a byte of a mount point.
+fn escape_mount_point(byte: u8) -> Vec<u8> {
+    match byte {
+        b' ' | b'\t' | b'\n' | b'\\' => format!("\\{byte:03o}").into_bytes(),
+        other => vec![other],
+    }
+}
+
+fn open_in_place(
+    path: &Path,
+    existing: &Metadata,
+    geometry: &Geometry,
+    shared: bool,
+) -> Result<Way, Failure> {
+    let device = existing.file_type().is_block_device();
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    if device && !shared {
+        // Refused while it is mounted or in use by another device.
+        options.custom_flags(OFlag::O_EXCL.bits());
+    }
+    let failed = |error: &io::Error| {
+        let failure = Failure::system(format_args!("hash device {path:?} cannot be written"), error);
+        let failure = match failure.code {
+            Code::Busy => failure.hint("it is mounted, or part of an active device"),
+            Code::Refused => failure.hint("check the file's permissions, or run as another user"),
+            _ => failure,
+        };
+        failure.veritysetup(
+            Code::General,
+            format_args!(
+                "Cannot open device {}.\nInput/output error while creating hash area.",
+                path.display()
+            ),
+        )
+    };
+    let file = options.open(path).map_err(|error| failed(&error))?;
+    let opened = file.metadata().map_err(|error| failed(&error))?;
+    if (opened.dev(), opened.ino()) != (existing.dev(), existing.ino()) {
+        return Err(Failure::new(Code::Busy, format_args!("hash device {path:?} was replaced meanwhile")));
+    }
+    let length = input::size(&file).map_err(|error| failed(&error))?;
+    if device && length < geometry.hash_area_end() {
+        let needed = geometry.hash_area_end();
+        return Err(Failure::new(
+            Code::General,
+            format_args!("hash device {path:?} is too small: {length} bytes of {needed}"),
+        )
+        .veritysetup(Code::General, "Input/output error while creating hash area."));
+    }
+    Ok(Way::InPlace(InPlace { file, old_length: length, undo: !device }))
+}
+
+fn cannot_create(path: &Path, error: &io::Error) -> Failure {
+    let message = format!("hash device {path:?} cannot be created: {}", plain(error));
+    let code = match Code::of(error) {
+        // The folder is missing; the hash device itself is to be made.
+        Code::NoDevice => Code::General,
+        other => other,
+    };
+    Failure::new(code, message)
+        .hint("give a path in a folder that can be written to")
+        .veritysetup(Code::General, format_args!("Cannot create hash image {} for writing.", path.display()))
+}

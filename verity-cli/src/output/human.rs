@@ -1,0 +1,189 @@
+//! What people read. Byte for byte what veritysetup 2.8 prints, where veritysetup prints it.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use verity_core::block::RootHash;
+use verity_core::device::{DeviceInfo, DeviceRef, Error, Fec, Mapping, Repairs, backing_file, node_of};
+use verity_core::tree::Report;
+
+use crate::commands::{Formatted, Layout};
+
+/// A UUID as it is printed.
+pub(crate) fn uuid(bytes: [u8; 16]) -> String {
+    uuid::Uuid::from_bytes(bytes).hyphenated().to_string()
+}
+
+/// What `format` and `dump` print.
+pub(crate) fn header(hash: &Path, layout: &Layout, root: Option<&RootHash>) -> String {
+    let Layout { uuid: id, params, geometry } = layout;
+    let mut lines = vec![
+        format!("VERITY header information for {}.", hash.display()),
+        format!("UUID:            \t{}", id.map(uuid).unwrap_or_default()),
+        format!("Hash type:       \t{}", params.hash_type),
+        format!("Data blocks:     \t{}", geometry.data_blocks()),
+        format!("Data block size: \t{} [bytes]", params.data_block_size),
+        format!("Hash blocks:     \t{}", geometry.hash_blocks()),
+        format!("Hash block size: \t{} [bytes]", params.hash_block_size),
+        format!("Hash algorithm:  \t{}", params.algorithm),
+        format!("Salt:            \t{}", params.salt),
+    ];
+    lines.extend(root.map(|root| format!("Root hash:      \t{root}")));
+    if geometry.area().offset() == 0 {
+        lines.push(format!("Hash device size: \t{} [bytes]", geometry.hash_area_end()));
+    }
+    lines.join("\n") + "\n"
+}
+
+/// What `format` prints.
+pub(crate) fn formatted(formatted: &Formatted) -> String {
+    header(&formatted.hash, &formatted.layout, Some(&formatted.root))
+}
+
+/// The bad blocks, one a line.
+pub(crate) fn findings(report: &Report) -> String {
+    let mut text = String::new();
+    for finding in &report.findings {
+        let _ = writeln!(text, "{finding}");
+    }
+    if report.unlisted > 0 {
+        let _ = writeln!(text, "... and {} more (--max-findings lists more)", report.unlisted);
+    }
+    text
+}
+
+/// What `status` prints about an active device.
+pub(crate) fn status(path: &Path, info: &DeviceInfo) -> String {
+    let in_use = if info.open_count > 0 { " and is in use" } else { "" };
+    let mut text = format!("{} is active{in_use}.\n  type:        VERITY\n", path.display());
+    if let Some(mapping) = &info.mapping {
+        let mode = if info.read_only { "readonly" } else { "read/write" };
+        for (label, value) in mapping_lines(mapping, mode) {
+            let _ = writeln!(text, "  {:<12} {value}", format!("{label}:"));
+        }
+    }
+    text
+}
+
+fn mapping_lines(mapping: &Mapping, mode: &str) -> Vec<(&'static str, String)> {
+    let Mapping { table, sectors, status } = mapping;
+    let params = table.params();
+    let signature = if table.options().signature_key.is_some() { " (with signature)" } else { "" };
+    let mut lines = vec![
+        ("status", format!("{}{signature}", status.verdict)),
+        ("hash type", params.hash_type.to_string()),
+        ("data block", format!("{} [bytes]", params.data_block_size)),
+        ("hash block", format!("{} [bytes]", params.hash_block_size)),
+        ("hash name", params.algorithm.to_string()),
+        ("salt", params.salt.to_string()),
+        ("data device", device(table.data())),
+    ];
+    lines.extend(loop_file(table.data()).map(|file| ("data loop", file)));
+    lines.push(("size", units(*sectors)));
+    lines.push(("mode", mode.to_owned()));
+    lines.push(("hash device", device(table.hash())));
+    lines.extend(loop_file(table.hash()).map(|file| ("hash loop", file)));
+    lines.push(("hash offset", block_units(table.hash_start_block(), params.hash_block_size.as_u64())));
+    if let Some(Fec { device: parity, start_block, roots, .. }) = table.fec() {
+        lines.push(("FEC device", device(parity)));
+        lines.extend(loop_file(parity).map(|file| ("FEC loop", file)));
+        lines.push(("FEC offset", block_units(*start_block, params.hash_block_size.as_u64())));
+        lines.push(("FEC roots", roots.to_string()));
+        if let Repairs::Count(count) = status.repairs {
+            lines.push(("FEC repaired", format!("{count} [events]")));
+        }
+    }
+    lines.push(("root hash", table.root_hash().to_string()));
+    let flags = flags(mapping);
+    if !flags.is_empty() {
+        lines.push(("flags", flags.join(" ") + " "));
+    }
+    lines
+}
+
+/// The words of the table's options.
+pub(crate) fn flags(mapping: &Mapping) -> Vec<&'static str> {
+    let options = mapping.table.options();
+    [
+        options.corruption.word(),
+        options.on_error.word(),
+        options.ignore_zero_blocks.then_some("ignore_zero_blocks"),
+        options.check_at_most_once.then_some("check_at_most_once"),
+        options.try_verify_in_tasklet.then_some("try_verify_in_tasklet"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// A device's usual path, or its number where there is none.
+pub(crate) fn device(device: &DeviceRef) -> String {
+    match device {
+        DeviceRef::Number(number) => {
+            node_of(*number).map_or_else(|| number.to_string(), |node| node.display().to_string())
+        }
+        DeviceRef::Path(_) => device.to_string(),
+    }
+}
+
+/// The file behind a loop device.
+pub(crate) fn loop_file(device: &DeviceRef) -> Option<String> {
+    match device {
+        DeviceRef::Number(number) => backing_file(*number).map(|file| file.display().to_string()),
+        DeviceRef::Path(_) => None,
+    }
+}
+
+fn units(sectors: u64) -> String {
+    format!("{sectors} [512-byte units] ({} [bytes])", sectors.saturating_mul(512))
+}
+
+fn block_units(block: u64, block_size: u64) -> String {
+    let bytes = block.saturating_mul(block_size);
+    format!("{} [512-byte units] ({bytes} [bytes])", bytes / 512)
+}
+
+/// The names of all devices, one a line.
+pub(crate) fn names(devices: &[Result<DeviceInfo, Error>]) -> String {
+    devices.iter().flatten().fold(String::new(), |text, info| text + &info.name.to_string() + "\n")
+}
+
+/// All devices in columns.
+pub(crate) fn list(devices: &[Result<DeviceInfo, Error>]) -> String {
+    let mut rows = vec![["NAME", "STATUS", "USES", "BYTES", "DATA"].map(str::to_owned)];
+    let mut text = String::new();
+    for described in devices {
+        match described {
+            Ok(info) => rows.push(row(info)),
+            Err(error) => {
+                let _ = writeln!(text, "{error}");
+            }
+        }
+    }
+    if rows.len() == 1 {
+        return text;
+    }
+    let widths: Vec<usize> =
+        (0..4).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+    let mut table = String::new();
+    for [name, status, uses, bytes, data] in &rows {
+        let _ = writeln!(
+            table,
+            "{name:<0$}  {status:<1$}  {uses:>2$}  {bytes:>3$}  {data}",
+            widths[0], widths[1], widths[2], widths[3]
+        );
+    }
+    table + &text
+}
+
+fn row(info: &DeviceInfo) -> [String; 5] {
+    let (status, bytes, data) = match &info.mapping {
+        Some(mapping) => {
+            let data = mapping.table.data();
+            let file = loop_file(data).unwrap_or_else(|| device(data));
+            (mapping.status.verdict.to_string(), mapping.sectors.saturating_mul(512).to_string(), file)
+        }
+        None => ("empty".to_owned(), "0".to_owned(), "-".to_owned()),
+    };
+    [info.name.to_string(), status, info.open_count.to_string(), bytes, data]
+}

@@ -1,0 +1,75 @@
+//! What all commands share: how much to say, in which form, and how to work.
+
+use serde_json::Value;
+use verity_core::tree::{Options, Threads};
+
+use crate::failure::{Code, Failure};
+use crate::output::{self, progress::Progress};
+use crate::personality::Personality;
+
+/// One run of a command.
+pub(crate) struct Session {
+    pub(crate) personality: Personality,
+    pub(crate) quiet: bool,
+    pub(crate) verbose: bool,
+    pub(crate) debug: bool,
+    pub(crate) json: bool,
+}
+
+impl Session {
+    pub(crate) fn is_veritysetup(&self) -> bool {
+        self.personality.is_veritysetup()
+    }
+
+    /// Prints a result in the form that was asked for.
+    pub(crate) fn print(
+        &self,
+        human: impl FnOnce() -> String,
+        json: impl FnOnce() -> Value,
+    ) -> Result<(), Failure> {
+        let text = if self.json { output::json::document(&json()) } else { human() };
+        output::write_result(&text)
+    }
+
+    /// Prints a remark that is neither result nor error.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.quiet && !self.is_veritysetup() {
+            output::note(text);
+        }
+    }
+
+    /// Prints what is being done, for `--debug`.
+    pub(crate) fn debug(&self, text: impl FnOnce() -> String) {
+        if self.debug {
+            output::debug(&text(), self.is_veritysetup() && !self.json);
+        }
+    }
+
+    /// Prints how the command ended, for `--verbose`.
+    pub(crate) fn epilogue(&self, code: Code) {
+        if !self.verbose || self.json {
+            return;
+        }
+        let text = match (code, self.personality) {
+            (Code::Success, _) => "Command successful.\n".to_owned(),
+            (Code::Refused, Personality::Verity) => {
+                "Command failed with code -2 (verification failed, or no permission).\n".to_owned()
+            }
+            (code, _) => {
+                format!("Command failed with code -{} ({}).\n", code.number(), code.veritysetup_text())
+            }
+        };
+        // What ended the command has been told already.
+        let _ = output::write_result(&text);
+    }
+
+    /// Who draws the progress of work and sees signals.
+    pub(crate) fn progress(&self) -> Progress {
+        Progress::new(!self.quiet && !self.debug && !self.is_veritysetup())
+    }
+}
+
+/// The engine's options for this run.
+pub(crate) fn engine_options(progress: &Progress, threads: Option<Threads>) -> Options<'_> {
+    Options { threads: threads.unwrap_or_default(), observer: progress, ..Options::default() }
+}

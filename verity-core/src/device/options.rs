@@ -1,0 +1,295 @@
+//! The optional words of a verity table.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use super::number::DeviceNumber;
+
+/// What the kernel does when a block does not match.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Corruption {
+    /// The read fails with `EIO`.
+    #[default]
+    Fail,
+    /// The read succeeds with the bad bytes; the kernel logs it, and the status becomes corrupted.
+    Ignore,
+    /// The machine restarts.
+    Restart,
+    /// The kernel panics.
+    Panic,
+}
+
+impl Corruption {
+    /// The word in the table, if it takes one.
+    #[must_use]
+    pub const fn word(self) -> Option<&'static str> {
+        match self {
+            Self::Fail => None,
+            Self::Ignore => Some("ignore_corruption"),
+            Self::Restart => Some("restart_on_corruption"),
+            Self::Panic => Some("panic_on_corruption"),
+        }
+    }
+}
+
+/// What the kernel does when a device below fails to read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnError {
+    /// The read fails.
+    #[default]
+    Fail,
+    /// The machine restarts.
+    Restart,
+    /// The kernel panics.
+    Panic,
+}
+
+impl OnError {
+    /// The word in the table, if it takes one.
+    #[must_use]
+    pub const fn word(self) -> Option<&'static str> {
+        match self {
+            Self::Fail => None,
+            Self::Restart => Some("restart_on_error"),
+            Self::Panic => Some("panic_on_error"),
+        }
+    }
+}
+
+/// The options that name no device. Which kernel each needs, [`Feature`](super::Feature) knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableOptions {
+    /// What a block that does not match does.
+    pub corruption: Corruption,
+    /// What a failed read of a device below does.
+    pub on_error: OnError,
+    /// Blocks whose digest is that of a block of zeros are not read: zeros are returned.
+    pub ignore_zero_blocks: bool,
+    /// Each data block is checked when it is first read, and then no more. It costs one bit of memory a block, and
+    /// gives away the protection against a disk that changes while it is in use.
+    pub check_at_most_once: bool,
+    /// Blocks whose digests are cached are checked where their read ends, without a switch to a worker thread.
+    pub try_verify_in_tasklet: bool,
+    /// The key, in the keyring of the thread that activates, which holds the root hash's signature.
+    pub signature_key: Option<KeyDescription>,
+}
+
+/// The description of a kernel key: 1 to 255 printable ASCII characters, without space and backslash, which would
+/// end or alter a word of the table.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KeyDescription(String);
+
+impl KeyDescription {
+    /// The longest description, in bytes.
+    pub const MAX_SIZE: usize = 255;
+
+    /// The description.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for KeyDescription {
+    type Err = BadWord;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        word(text, Self::MAX_SIZE)?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// How a table names a device.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum DeviceRef {
+    /// By number, as the kernel always prints it.
+    Number(DeviceNumber),
+    /// By a node's absolute path.
+    Path(DevicePath),
+}
+
+impl From<DeviceNumber> for DeviceRef {
+    fn from(number: DeviceNumber) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl fmt::Display for DeviceRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Path(path) => path.0.display().fmt(f),
+        }
+    }
+}
+
+impl FromStr for DeviceRef {
+    type Err = BadWord;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.starts_with('/') {
+            return text.parse().map(Self::Path);
+        }
+        text.parse().map(Self::Number).map_err(|_| BadWord::Device(clip(text)))
+    }
+}
+
+/// The absolute path of a device node, as a word of a table: printable ASCII without space and backslash.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DevicePath(PathBuf);
+
+impl DevicePath {
+    /// The path.
+    #[must_use]
+    pub fn as_path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl FromStr for DevicePath {
+    type Err = BadWord;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const MAX_PATH: usize = 4095;
+        if !text.starts_with('/') {
+            return Err(BadWord::Device(clip(text)));
+        }
+        word(text, MAX_PATH)?;
+        Ok(Self(text.into()))
+    }
+}
+
+/// How many parity bytes a Reed-Solomon codeword has: 2 to 24.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FecRoots(u8);
+
+impl FecRoots {
+    /// The fewest.
+    pub const MIN: Self = Self(2);
+    /// The most.
+    pub const MAX: Self = Self(24);
+
+    /// Checks a count.
+    ///
+    /// # Errors
+    /// [`BadWord::Roots`] unless it is from 2 to 24.
+    pub fn new(roots: u32) -> Result<Self, BadWord> {
+        match u8::try_from(roots) {
+            Ok(count) if (Self::MIN.0..=Self::MAX.0).contains(&count) => Ok(Self(count)),
+            _ => Err(BadWord::Roots(roots)),
+        }
+    }
+
+    /// The count.
+    #[must_use]
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl fmt::Display for FecRoots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Where the parity for error correction lies. Blocks are data blocks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fec<D> {
+    /// The device that holds the parity: a [`DeviceRef`] in a table, a path in an
+    /// [`Activation`](super::Activation).
+    pub device: D,
+    /// The parity's first block on its device.
+    pub start_block: u64,
+    /// How many blocks, data and tree and what lies between, the parity covers.
+    pub blocks: u64,
+    /// The strength of the code.
+    pub roots: FecRoots,
+}
+
+/// Text that cannot stand as one word of a table.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BadWord {
+    /// Empty.
+    #[error("it is empty")]
+    Empty,
+    /// Longer than a word may be.
+    #[error("it has {found} bytes, at most {max} are allowed")]
+    TooLong {
+        /// Bytes given.
+        found: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// A character that would end or alter the word.
+    #[error("character {0:?} cannot stand in a table (printable ASCII, no space, no backslash)")]
+    Character(char),
+    /// Neither a device number nor an absolute path.
+    #[error("{0:?} is neither a device number (major:minor) nor an absolute path")]
+    Device(String),
+    /// A count of roots out of range.
+    #[error("{0} roots: 2 to 24 are possible")]
+    Roots(u32),
+}
+
+fn word(text: &str, max: usize) -> Result<(), BadWord> {
+    if text.is_empty() {
+        return Err(BadWord::Empty);
+    }
+    if text.len() > max {
+        return Err(BadWord::TooLong { found: text.len(), max });
+    }
+    match text.chars().find(|&character| !character.is_ascii_graphic() || character == '\\') {
+        Some(character) => Err(BadWord::Character(character)),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn clip(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_description_cannot_break_out_of_its_word() {
+        assert_eq!("verity:1a-2b".parse::<KeyDescription>().unwrap().as_str(), "verity:1a-2b");
+        for text in ["a b", "a\tb", "a\nb", "a\\ b", "a\0b", "ä", "\x7f"] {
+            assert!(matches!(text.parse::<KeyDescription>(), Err(BadWord::Character(_))), "{text:?}");
+        }
+        assert_eq!("".parse::<KeyDescription>(), Err(BadWord::Empty));
+        assert!("k".repeat(255).parse::<KeyDescription>().is_ok());
+        assert!(matches!(
+            "k".repeat(256).parse::<KeyDescription>(),
+            Err(BadWord::TooLong { found: 256, max: 255 })
+        ));
+    }
+
+    #[test]
+    fn a_device_is_a_number_or_an_absolute_path() {
+        assert!(matches!("7:0".parse(), Ok(DeviceRef::Number(_))));
+        assert!(matches!("/dev/mapper/a\\x20b".parse::<DeviceRef>(), Err(BadWord::Character('\\'))));
+        assert!(matches!("/dev/vda".parse(), Ok(DeviceRef::Path(_))));
+        for text in ["vda", "dev/vda", "7", "7:", ""] {
+            assert!(matches!(text.parse::<DeviceRef>(), Err(BadWord::Device(_))), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn roots_are_2_to_24() {
+        for roots in [0, 1, 25, 256, 258, u32::MAX] {
+            assert_eq!(FecRoots::new(roots), Err(BadWord::Roots(roots)));
+        }
+        assert_eq!(FecRoots::new(24).unwrap().get(), 24);
+    }
+}

@@ -1,0 +1,336 @@
+//! A redo journal: changes to a device that happen completely or not at all.
+//!
+//! While work is under way, changed blocks go to the journal and the device stays as it is; reads see the changes.
+//! [`Journal::commit`] makes the journal durable with a header that is written last, then applies it. Whoever finds a journal
+//! later calls [`recover`]: with a header it is applied (again), without one the device was never touched.
+//!
+//! # Format
+//!
+//! All numbers are little-endian.
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 16 | magic `verity-journal\0\0` |
+//! | 16 | 4 | version, 1 |
+//! | 20 | 4 | block size |
+//! | 24 | 8 | number of entries |
+//! | 32 | 32 | SHA-256 of all entries |
+//! | 64 | 32 | SHA-256 of the first 64 bytes |
+//! | 512 | | entries: block number (8 bytes), then the block |
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+
+use sha2::{Digest, Sha256};
+
+use crate::block::BlockSize;
+use crate::io::{ReadAt, Storage, WriteAt};
+
+const MAGIC: &[u8; 16] = b"verity-journal\0\0";
+const VERSION: u32 = 1;
+const HEADER_SIZE: usize = 96;
+const FIRST_ENTRY: u64 = 512;
+
+/// Storage that can be told to keep what it holds through a power cut.
+pub trait Durable: Storage {
+    /// Returns when everything written so far is durable.
+    ///
+    /// # Errors
+    /// Whatever the storage answers; what was written may then be lost.
+    fn sync(&self) -> io::Result<()>;
+}
+
+impl Durable for std::fs::File {
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+impl Durable for crate::io::MemoryDevice {
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A device with changes that it does not have yet. Reads see them.
+///
+/// Memory: some 32 bytes for each changed block; the blocks themselves are in the log.
+pub struct Journal<'a> {
+    device: &'a dyn Durable,
+    log: &'a dyn Durable,
+    block_size: u64,
+    entries: Mutex<HashMap<u64, u64>>,
+}
+
+impl<'a> Journal<'a> {
+    /// Begins a journal for `device` in `log`, which should be empty. Changes are kept in blocks of `block_size`.
+    #[must_use]
+    pub fn new(device: &'a dyn Durable, log: &'a dyn Durable, block_size: BlockSize) -> Self {
+        Self { device, log, block_size: block_size.as_u64(), entries: Mutex::default() }
+    }
+
+    /// Makes the changes durable, then applies them to the device and makes that durable too. The log can then be deleted.
+    ///
+    /// # Errors
+    /// An error before the header is durable leaves the device as it was, a later one leaves a journal that [`recover`] applies.
+    pub fn commit(self) -> Result<(), JournalError> {
+        let count = self.entries.into_inner().unwrap_or_else(PoisonError::into_inner).len() as u64;
+        let digest = digest_entries(self.log, self.block_size, count).map_err(JournalError::Log)?;
+        // Entries first: a header vouches for what is already there.
+        self.log.sync().map_err(JournalError::Log)?;
+        let header = encode_header(self.block_size, count, &digest);
+        self.log.write_all_at(&header, 0).map_err(JournalError::Log)?;
+        self.log.sync().map_err(JournalError::Log)?;
+        apply(self.log, self.device, self.block_size, count)
+    }
+}
+
+impl ReadAt for Journal<'_> {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let block = offset / self.block_size;
+        let within = offset % self.block_size;
+        let count = buffer.len().min(usize_of(self.block_size - within));
+        let buffer = &mut buffer[..count];
+        let entry = self.entries.lock().unwrap_or_else(PoisonError::into_inner).get(&block).copied();
+        match entry {
+            Some(entry) => self.log.read_exact_at(buffer, entry + 8 + within).map(|()| count),
+            None => self.device.read_at(buffer, offset),
+        }
+    }
+}
+
+impl WriteAt for Journal<'_> {
+    fn write_all_at(&self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let within = offset % self.block_size;
+            let count = bytes.len().min(usize_of(self.block_size - within));
+            let (now, later) = bytes.split_at(count);
+            self.write_in_block(now, offset / self.block_size, within)?;
+            bytes = later;
+            offset += count as u64;
+        }
+        Ok(())
+    }
+}
+
+impl Journal<'_> {
+    fn write_in_block(&self, bytes: &[u8], block: u64, within: u64) -> io::Result<()> {
+        // Held while the block is copied: two threads may change different parts of one.
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&entry) = entries.get(&block) {
+            return self.log.write_all_at(bytes, entry + 8 + within);
+        }
+        let entry = FIRST_ENTRY + entries.len() as u64 * (8 + self.block_size);
+        let mut whole = vec![0; 8 + usize_of(self.block_size)];
+        let (number, content) = whole.split_at_mut(8);
+        number.copy_from_slice(&block.to_le_bytes());
+        if bytes.len() < content.len() {
+            self.device.read_exact_at(content, block * self.block_size)?;
+        }
+        content[usize_of(within)..][..bytes.len()].copy_from_slice(bytes);
+        self.log.write_all_at(&whole, entry)?;
+        entries.insert(block, entry);
+        Ok(())
+    }
+}
+
+/// What [`recover`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Recovery {
+    /// A whole journal; its blocks are on the device now.
+    Finished {
+        /// How many blocks it had.
+        blocks: u64,
+    },
+    /// The work was cut off before the device was touched.
+    NeverBegun,
+}
+
+/// Finishes what a journal began, or finds that nothing was begun. The log can be deleted after either.
+///
+/// # Errors
+/// [`JournalError::Damaged`] if the journal has a header but is not what that says: the device may be half changed.
+pub fn recover(log: &dyn ReadAt, device: &dyn Durable) -> Result<Recovery, JournalError> {
+    let mut header = [0; HEADER_SIZE];
+    match log.read_exact_at(&mut header, 0) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Recovery::NeverBegun),
+        Err(error) => return Err(JournalError::Log(error)),
+    }
+    // Before the header is written there are zeros.
+    if header == [0; HEADER_SIZE] {
+        return Ok(Recovery::NeverBegun);
+    }
+    let (block_size, count, digest) = parse_header(&header)?;
+    let found = digest_entries(log, block_size, count).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => JournalError::Damaged("it ends before its last entry"),
+        _ => JournalError::Log(error),
+    })?;
+    if found != digest {
+        return Err(JournalError::Damaged("its entries do not match their digest"));
+    }
+    apply(log, device, block_size, count)?;
+    Ok(Recovery::Finished { blocks: count })
+}
+
+fn apply(log: &dyn ReadAt, device: &dyn Durable, block_size: u64, count: u64) -> Result<(), JournalError> {
+    for_each_entry(log, block_size, count, |block, content| {
+        let offset = block.checked_mul(block_size).ok_or(JournalError::Damaged("a block number is too large"))?;
+        device.write_all_at(content, offset).map_err(JournalError::Device)
+    })?;
+    device.sync().map_err(JournalError::Device)
+}
+
+fn digest_entries(log: &dyn ReadAt, block_size: u64, count: u64) -> io::Result<[u8; 32]> {
+    let mut digest = Sha256::new();
+    for_each_entry(log, block_size, count, |block, content| {
+        digest.update(block.to_le_bytes());
+        digest.update(content);
+        Ok(())
+    })
+    .map_err(|error| match error {
+        JournalError::Log(error) | JournalError::Device(error) => error,
+        JournalError::Damaged(what) => io::Error::new(io::ErrorKind::InvalidData, what),
+    })?;
+    Ok(digest.finalize().into())
+}
+
+fn for_each_entry(
+    log: &dyn ReadAt,
+    block_size: u64,
+    count: u64,
+    mut visit: impl FnMut(u64, &[u8]) -> Result<(), JournalError>,
+) -> Result<(), JournalError> {
+    let mut entry = vec![0; 8 + usize_of(block_size)];
+    let mut offset = FIRST_ENTRY;
+    for _ in 0..count {
+        log.read_exact_at(&mut entry, offset).map_err(JournalError::Log)?;
+        let (number, content) = entry.split_at(8);
+        let number = number.first_chunk().copied().unwrap_or_default();
+        visit(u64::from_le_bytes(number), content)?;
+        offset = offset.checked_add(8 + block_size).ok_or(JournalError::Damaged("it has too many entries"))?;
+    }
+    Ok(())
+}
+
+fn encode_header(block_size: u64, count: u64, digest: &[u8; 32]) -> [u8; HEADER_SIZE] {
+    let mut header = [0; HEADER_SIZE];
+    header[..16].copy_from_slice(MAGIC);
+    header[16..20].copy_from_slice(&VERSION.to_le_bytes());
+    // A block size has at most 20 bits.
+    header[20..24].copy_from_slice(&block_size.to_le_bytes()[..4]);
+    header[24..32].copy_from_slice(&count.to_le_bytes());
+    header[32..64].copy_from_slice(digest);
+    let check = Sha256::digest(&header[..64]);
+    header[64..].copy_from_slice(&check);
+    header
+}
+
+fn parse_header(header: &[u8; HEADER_SIZE]) -> Result<(u64, u64, [u8; 32]), JournalError> {
+    let (content, check) = header.split_at(64);
+    if content[..16] != MAGIC[..] {
+        return Err(JournalError::Damaged("it is no journal: the magic bytes are missing"));
+    }
+    if Sha256::digest(content)[..] != *check {
+        return Err(JournalError::Damaged("its header does not match its digest"));
+    }
+    let field = |at: usize| u32::from_le_bytes(content[at..at + 4].first_chunk().copied().unwrap_or_default());
+    if field(16) != VERSION {
+        return Err(JournalError::Damaged("its version is unknown (known: 1)"));
+    }
+    let block_size = BlockSize::new(field(20)).map_err(|_| JournalError::Damaged("its block size is none"))?;
+    let count = u64::from_le_bytes(content[24..32].first_chunk().copied().unwrap_or_default());
+    let digest = content[32..64].first_chunk().copied().unwrap_or_default();
+    Ok((block_size.as_u64(), count, digest))
+}
+
+fn usize_of(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+/// Why a change could not be made, or finished.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JournalError {
+    /// The journal could not be read or written.
+    #[error("journal: {0}")]
+    Log(#[source] io::Error),
+    /// The device could not be written. The journal is whole, and will be applied when that is tried again.
+    #[error("device: {0}; the journal is complete and can be applied again")]
+    Device(#[source] io::Error),
+    /// The journal is not what its header says.
+    #[error("journal is damaged: {0}")]
+    Damaged(&'static str),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::MemoryDevice;
+
+    fn device() -> MemoryDevice {
+        MemoryDevice::new((0..4096u32).map(|at| at.to_le_bytes()[0]).collect())
+    }
+
+    #[test]
+    fn changes_are_seen_before_they_are_made() {
+        let (device, log) = (device(), MemoryDevice::default());
+        let before = device.contents();
+        let journal = Journal::new(&device, &log, BlockSize::MIN);
+        journal.write_all_at(&[7; 700], 400).unwrap();
+        journal.write_all_at(&[8; 2], 511).unwrap();
+        let mut seen = vec![0; 4096];
+        journal.read_exact_at(&mut seen, 0).unwrap();
+        let mut expected = before.clone();
+        expected[400..1100].fill(7);
+        expected[511..513].fill(8);
+        assert!(seen == expected);
+        assert!(device.contents() == before, "nothing has happened yet");
+        journal.commit().unwrap();
+        assert!(device.contents() == expected);
+        // A second time, as after a cut.
+        assert_eq!(recover(&log, &device).unwrap(), Recovery::Finished { blocks: 3 });
+        assert!(device.contents() == expected);
+    }
+
+    /// Cut the log anywhere: either nothing was begun, or all is finished, or the damage is named. Never half.
+    #[test]
+    fn a_journal_that_is_cut_off_changes_nothing() {
+        let (changed, log) = (device(), MemoryDevice::default());
+        let journal = Journal::new(&changed, &log, BlockSize::MIN);
+        journal.write_all_at(&[7; 700], 400).unwrap();
+        journal.commit().unwrap();
+        let whole = log.into_bytes();
+        for length in 0..whole.len() {
+            let target = device();
+            let result = recover(&whole[..length].to_vec(), &target);
+            match result {
+                Ok(Recovery::NeverBegun) => assert!(length < HEADER_SIZE),
+                Err(JournalError::Damaged(_)) => assert!(length >= HEADER_SIZE),
+                other => panic!("{length}: {other:?}"),
+            }
+            assert!(target.contents() == device().contents());
+        }
+        let mut without_header = whole.clone();
+        without_header[..HEADER_SIZE].fill(0);
+        assert_eq!(recover(&without_header, &device()).unwrap(), Recovery::NeverBegun);
+    }
+
+    #[test]
+    fn no_flipped_bit_of_a_journal_reaches_the_device() {
+        let (changed, log) = (device(), MemoryDevice::default());
+        let journal = Journal::new(&changed, &log, BlockSize::MIN);
+        journal.write_all_at(&[7; 3], 400).unwrap();
+        journal.commit().unwrap();
+        let whole = log.into_bytes();
+        for byte in (0..HEADER_SIZE).chain(512..whole.len()) {
+            let mut damaged = whole.clone();
+            damaged[byte] ^= 0x10;
+            let target = device();
+            assert!(matches!(recover(&damaged, &target), Err(JournalError::Damaged(_))), "byte {byte}");
+            assert!(target.contents() == device().contents());
+        }
+    }
+}
