@@ -15,7 +15,8 @@
 //! | 20 | 4 | block size |
 //! | 24 | 8 | number of entries |
 //! | 32 | 32 | SHA-256 of all entries |
-//! | 64 | 32 | SHA-256 of the first 64 bytes |
+//! | 64 | 8 | identity of the device, as the caller gave it |
+//! | 72 | 32 | SHA-256 of the first 72 bytes |
 //! | 512 | | entries: block number (8 bytes), then the block |
 
 use std::collections::HashMap;
@@ -29,7 +30,9 @@ use crate::io::{ReadAt, Storage, WriteAt};
 
 const MAGIC: &[u8; 16] = b"verity-journal\0\0";
 const VERSION: u32 = 1;
-const HEADER_SIZE: usize = 96;
+/// Bytes of the header without its own digest.
+const FIELDS_SIZE: usize = 72;
+const HEADER_SIZE: usize = FIELDS_SIZE + 32;
 const FIRST_ENTRY: u64 = 512;
 
 /// Storage that can be told to keep what it holds through a power cut.
@@ -60,14 +63,18 @@ pub struct Journal<'a> {
     device: &'a dyn Durable,
     log: &'a dyn Durable,
     block_size: u64,
+    identity: u64,
     entries: Mutex<HashMap<u64, u64>>,
 }
 
 impl<'a> Journal<'a> {
     /// Begins a journal for `device` in `log`, which should be empty. Changes are kept in blocks of `block_size`.
+    ///
+    /// `identity` is any number that tells the device from one that may have taken its place when the journal is found, such as
+    /// a file's inode number.
     #[must_use]
-    pub fn new(device: &'a dyn Durable, log: &'a dyn Durable, block_size: BlockSize) -> Self {
-        Self { device, log, block_size: block_size.as_u64(), entries: Mutex::default() }
+    pub fn new(device: &'a dyn Durable, log: &'a dyn Durable, block_size: BlockSize, identity: u64) -> Self {
+        Self { device, log, block_size: block_size.as_u64(), identity, entries: Mutex::default() }
     }
 
     /// Makes the changes durable, then applies them to the device and makes that durable too. The log can then be deleted.
@@ -79,7 +86,7 @@ impl<'a> Journal<'a> {
         let digest = digest_entries(self.log, self.block_size, count).map_err(JournalError::Log)?;
         // Entries first: a header vouches for what is already there.
         self.log.sync().map_err(JournalError::Log)?;
-        let header = encode_header(self.block_size, count, &digest);
+        let header = encode_header(self.block_size, count, &digest, self.identity);
         self.log.write_all_at(&header, 0).map_err(JournalError::Log)?;
         self.log.sync().map_err(JournalError::Log)?;
         apply(self.log, self.device, self.block_size, count)
@@ -126,13 +133,29 @@ impl Journal<'_> {
         let (number, content) = whole.split_at_mut(8);
         number.copy_from_slice(&block.to_le_bytes());
         if bytes.len() < content.len() {
-            self.device.read_exact_at(content, block * self.block_size)?;
+            read_to_end(self.device, content, block * self.block_size)?;
         }
         content[usize_of(within)..][..bytes.len()].copy_from_slice(bytes);
         self.log.write_all_at(&whole, entry)?;
         entries.insert(block, entry);
         Ok(())
     }
+}
+
+/// Reads what there is; behind the device's end, where a grown one will have blocks, `buffer` stays as it is.
+fn read_to_end(device: &dyn ReadAt, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !buffer.is_empty() {
+        match device.read_at(buffer, offset) {
+            Ok(0) => break,
+            Ok(count) => {
+                buffer = &mut buffer[count..];
+                offset += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// What [`recover`] found.
@@ -152,7 +175,8 @@ pub enum Recovery {
 ///
 /// # Errors
 /// [`JournalError::Damaged`] if the journal has a header but is not what that says: the device may be half changed.
-pub fn recover(log: &dyn ReadAt, device: &dyn Durable) -> Result<Recovery, JournalError> {
+/// [`JournalError::OtherDevice`] if it was made for a device of another identity.
+pub fn recover(log: &dyn ReadAt, device: &dyn Durable, identity: u64) -> Result<Recovery, JournalError> {
     let mut header = [0; HEADER_SIZE];
     match log.read_exact_at(&mut header, 0) {
         Ok(()) => {}
@@ -163,7 +187,10 @@ pub fn recover(log: &dyn ReadAt, device: &dyn Durable) -> Result<Recovery, Journ
     if header == [0; HEADER_SIZE] {
         return Ok(Recovery::NeverBegun);
     }
-    let (block_size, count, digest) = parse_header(&header)?;
+    let Header { block_size, count, digest, identity: made_for } = parse_header(&header)?;
+    if made_for != identity {
+        return Err(JournalError::OtherDevice);
+    }
     let found = digest_entries(log, block_size, count).map_err(|error| match error.kind() {
         io::ErrorKind::UnexpectedEof => JournalError::Damaged("it ends before its last entry"),
         _ => JournalError::Log(error),
@@ -177,7 +204,8 @@ pub fn recover(log: &dyn ReadAt, device: &dyn Durable) -> Result<Recovery, Journ
 
 fn apply(log: &dyn ReadAt, device: &dyn Durable, block_size: u64, count: u64) -> Result<(), JournalError> {
     for_each_entry(log, block_size, count, |block, content| {
-        let offset = block.checked_mul(block_size).ok_or(JournalError::Damaged("a block number is too large"))?;
+        let offset =
+            block.checked_mul(block_size).ok_or(JournalError::Damaged("a block number is too large"))?;
         device.write_all_at(content, offset).map_err(JournalError::Device)
     })?;
     device.sync().map_err(JournalError::Device)
@@ -192,7 +220,7 @@ fn digest_entries(log: &dyn ReadAt, block_size: u64, count: u64) -> io::Result<[
     })
     .map_err(|error| match error {
         JournalError::Log(error) | JournalError::Device(error) => error,
-        JournalError::Damaged(what) => io::Error::new(io::ErrorKind::InvalidData, what),
+        other => io::Error::new(io::ErrorKind::InvalidData, other),
     })?;
     Ok(digest.finalize().into())
 }
@@ -210,12 +238,20 @@ fn for_each_entry(
         let (number, content) = entry.split_at(8);
         let number = number.first_chunk().copied().unwrap_or_default();
         visit(u64::from_le_bytes(number), content)?;
-        offset = offset.checked_add(8 + block_size).ok_or(JournalError::Damaged("it has too many entries"))?;
+        offset =
+            offset.checked_add(8 + block_size).ok_or(JournalError::Damaged("it has too many entries"))?;
     }
     Ok(())
 }
 
-fn encode_header(block_size: u64, count: u64, digest: &[u8; 32]) -> [u8; HEADER_SIZE] {
+struct Header {
+    block_size: u64,
+    count: u64,
+    digest: [u8; 32],
+    identity: u64,
+}
+
+fn encode_header(block_size: u64, count: u64, digest: &[u8; 32], identity: u64) -> [u8; HEADER_SIZE] {
     let mut header = [0; HEADER_SIZE];
     header[..16].copy_from_slice(MAGIC);
     header[16..20].copy_from_slice(&VERSION.to_le_bytes());
@@ -223,27 +259,34 @@ fn encode_header(block_size: u64, count: u64, digest: &[u8; 32]) -> [u8; HEADER_
     header[20..24].copy_from_slice(&block_size.to_le_bytes()[..4]);
     header[24..32].copy_from_slice(&count.to_le_bytes());
     header[32..64].copy_from_slice(digest);
-    let check = Sha256::digest(&header[..64]);
-    header[64..].copy_from_slice(&check);
+    header[64..FIELDS_SIZE].copy_from_slice(&identity.to_le_bytes());
+    let check = Sha256::digest(&header[..FIELDS_SIZE]);
+    header[FIELDS_SIZE..].copy_from_slice(&check);
     header
 }
 
-fn parse_header(header: &[u8; HEADER_SIZE]) -> Result<(u64, u64, [u8; 32]), JournalError> {
-    let (content, check) = header.split_at(64);
+fn parse_header(header: &[u8; HEADER_SIZE]) -> Result<Header, JournalError> {
+    let (content, check) = header.split_at(FIELDS_SIZE);
     if content[..16] != MAGIC[..] {
         return Err(JournalError::Damaged("it is no journal: the magic bytes are missing"));
     }
     if Sha256::digest(content)[..] != *check {
         return Err(JournalError::Damaged("its header does not match its digest"));
     }
-    let field = |at: usize| u32::from_le_bytes(content[at..at + 4].first_chunk().copied().unwrap_or_default());
-    if field(16) != VERSION {
+    let number =
+        |at: usize| u32::from_le_bytes(content[at..at + 4].first_chunk().copied().unwrap_or_default());
+    let long = |at: usize| u64::from_le_bytes(content[at..at + 8].first_chunk().copied().unwrap_or_default());
+    if number(16) != VERSION {
         return Err(JournalError::Damaged("its version is unknown (known: 1)"));
     }
-    let block_size = BlockSize::new(field(20)).map_err(|_| JournalError::Damaged("its block size is none"))?;
-    let count = u64::from_le_bytes(content[24..32].first_chunk().copied().unwrap_or_default());
-    let digest = content[32..64].first_chunk().copied().unwrap_or_default();
-    Ok((block_size.as_u64(), count, digest))
+    let block_size =
+        BlockSize::new(number(20)).map_err(|_| JournalError::Damaged("its block size is none"))?;
+    Ok(Header {
+        block_size: block_size.as_u64(),
+        count: long(24),
+        digest: content[32..64].first_chunk().copied().unwrap_or_default(),
+        identity: long(64),
+    })
 }
 
 fn usize_of(bytes: u64) -> usize {
@@ -260,6 +303,9 @@ pub enum JournalError {
     /// The device could not be written. The journal is whole, and will be applied when that is tried again.
     #[error("device: {0}; the journal is complete and can be applied again")]
     Device(#[source] io::Error),
+    /// The journal was made for a device of another identity.
+    #[error("journal was made for another device, whose place this one has taken")]
+    OtherDevice,
     /// The journal is not what its header says.
     #[error("journal is damaged: {0}")]
     Damaged(&'static str),
@@ -278,7 +324,7 @@ mod tests {
     fn changes_are_seen_before_they_are_made() {
         let (device, log) = (device(), MemoryDevice::default());
         let before = device.contents();
-        let journal = Journal::new(&device, &log, BlockSize::MIN);
+        let journal = Journal::new(&device, &log, BlockSize::MIN, 7);
         journal.write_all_at(&[7; 700], 400).unwrap();
         journal.write_all_at(&[8; 2], 511).unwrap();
         let mut seen = vec![0; 4096];
@@ -290,8 +336,9 @@ mod tests {
         assert!(device.contents() == before, "nothing has happened yet");
         journal.commit().unwrap();
         assert!(device.contents() == expected);
+        assert!(matches!(recover(&log, &device, 8), Err(JournalError::OtherDevice)));
         // A second time, as after a cut.
-        assert_eq!(recover(&log, &device).unwrap(), Recovery::Finished { blocks: 3 });
+        assert_eq!(recover(&log, &device, 7).unwrap(), Recovery::Finished { blocks: 3 });
         assert!(device.contents() == expected);
     }
 
@@ -299,13 +346,13 @@ mod tests {
     #[test]
     fn a_journal_that_is_cut_off_changes_nothing() {
         let (changed, log) = (device(), MemoryDevice::default());
-        let journal = Journal::new(&changed, &log, BlockSize::MIN);
+        let journal = Journal::new(&changed, &log, BlockSize::MIN, 7);
         journal.write_all_at(&[7; 700], 400).unwrap();
         journal.commit().unwrap();
         let whole = log.into_bytes();
         for length in 0..whole.len() {
             let target = device();
-            let result = recover(&whole[..length].to_vec(), &target);
+            let result = recover(&whole[..length].to_vec(), &target, 7);
             match result {
                 Ok(Recovery::NeverBegun) => assert!(length < HEADER_SIZE),
                 Err(JournalError::Damaged(_)) => assert!(length >= HEADER_SIZE),
@@ -315,13 +362,13 @@ mod tests {
         }
         let mut without_header = whole.clone();
         without_header[..HEADER_SIZE].fill(0);
-        assert_eq!(recover(&without_header, &device()).unwrap(), Recovery::NeverBegun);
+        assert_eq!(recover(&without_header, &device(), 7).unwrap(), Recovery::NeverBegun);
     }
 
     #[test]
     fn no_flipped_bit_of_a_journal_reaches_the_device() {
         let (changed, log) = (device(), MemoryDevice::default());
-        let journal = Journal::new(&changed, &log, BlockSize::MIN);
+        let journal = Journal::new(&changed, &log, BlockSize::MIN, 7);
         journal.write_all_at(&[7; 3], 400).unwrap();
         journal.commit().unwrap();
         let whole = log.into_bytes();
@@ -329,7 +376,7 @@ mod tests {
             let mut damaged = whole.clone();
             damaged[byte] ^= 0x10;
             let target = device();
-            assert!(matches!(recover(&damaged, &target), Err(JournalError::Damaged(_))), "byte {byte}");
+            assert!(matches!(recover(&damaged, &target, 7), Err(JournalError::Damaged(_))), "byte {byte}");
             assert!(target.contents() == device().contents());
         }
     }

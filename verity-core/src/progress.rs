@@ -8,6 +8,8 @@ pub enum Phase {
     Build,
     /// Checking data blocks and hash blocks.
     Verify,
+    /// Comparing data with what it was.
+    Compare,
 }
 
 /// Hears about progress. Called from several threads at once, about once a mebibyte of data.

@@ -67,6 +67,18 @@ fn growing_and_shrinking_through_every_edge() {
 }
 
 #[test]
+fn comparing_finds_the_blocks_that_changed() {
+    let before = noise(300 * 512);
+    let mut after = before.clone();
+    change(&mut after, &[0..1, 5_000..6_200, 153_599..153_600]);
+    let block_size = verity_core::block::BlockSize::MIN;
+    let found = tree::changed_ranges(&before, &after, block_size, 300, &Options::default()).unwrap();
+    assert_eq!(found, [0..512, 4_608..6_656, 153_088..153_600]);
+    let none = tree::changed_ranges(&before, &before, block_size, 300, &Options::default()).unwrap();
+    assert_eq!(none, []);
+}
+
+#[test]
 fn a_rotten_tree_is_not_taken_over() {
     let mut old = Fixture::small(300);
     let options = Options::default();

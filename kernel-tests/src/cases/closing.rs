@@ -23,7 +23,11 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new("closing/deferred", "a deferred close happens when the last user is gone", deferred),
         Case::new("closing/cancel", "a deferred close that was cancelled does not happen", cancelled),
         Case::new("closing/inactive", "what is not active cannot be closed or shown, exit code 4", inactive),
-        Case::new("closing/exists", "a name that is taken is refused, exit code 5, its owner untouched", exists),
+        Case::new(
+            "closing/exists",
+            "a name that is taken is refused, exit code 5, its owner untouched",
+            exists,
+        ),
         Case::new("closing/foreign", "a device that is not dm-verity's is left alone", foreign),
         Case::new("closing/loops", "a close leaves the loop devices of other devices alone", loops),
     ]
@@ -58,7 +62,8 @@ fn put_off(image: &Image, name: &str) -> anyhow::Result<File> {
     let expected = format!("Device {name} is still active and scheduled for deferred removal.\n");
     ensure!(closed.stdout == expected, "expected {expected:?} of {closed}");
     let status: serde_json::Value =
-        serde_json::from_str(&verity("status --json").arg(name).succeed()?.stdout).context("status --json")?;
+        serde_json::from_str(&verity("status --json").arg(name).succeed()?.stdout)
+            .context("status --json")?;
     ensure!(status["deferred_remove"] == true, "its removal is not put off: {status}");
     Ok(file)
 }
@@ -135,7 +140,11 @@ fn loops(context: &mut Context) -> anyhow::Result<()> {
     image.expect_whole("two")?;
     expect_silence(verity("close two"))?;
     let left = loop_devices()?;
-    ensure!(left.len() == 1 && mine.ends_with(&left[0].0), "expected {} alone, found {left:?}", mine.display());
+    ensure!(
+        left.len() == 1 && mine.ends_with(&left[0].0),
+        "expected {} alone, found {left:?}",
+        mine.display()
+    );
     Program::new("losetup").arg("--detach").arg(mine).succeed()?;
     Ok(())
 }

@@ -17,8 +17,12 @@ pub(super) fn cases() -> Vec<Case> {
             .own_boot(without(&["dm_mod"])),
         Case::new("lacking/verity-target", "without the verity target open names it", verity_target)
             .own_boot(without(&["dm_verity"])),
-        Case::new("lacking/loop-devices", "without loop devices open names them, and takes disks", loop_devices)
-            .own_boot(OwnBoot { disks_mib: &[1, 1], ..without(&["loop"]) }),
+        Case::new(
+            "lacking/loop-devices",
+            "without loop devices open names them, and takes disks",
+            loop_devices,
+        )
+        .own_boot(OwnBoot { disks_mib: &[1, 1], ..without(&["loop"]) }),
     ]
 }
 
@@ -52,7 +56,8 @@ fn loop_devices(context: &mut Context) -> anyhow::Result<()> {
         let bytes = fs::read(file).context("reading the image")?;
         fs::write(disk, bytes).with_context(|| disk.display().to_string())?;
     }
-    let open = |data: &Path, hash: &Path| Tool::Verity.run("open").arg(data).arg("layer").arg(hash).arg(&image.root);
+    let open =
+        |data: &Path, hash: &Path| Tool::Verity.run("open").arg(data).arg("layer").arg(hash).arg(&image.root);
     expect_refused(open(data, &image.hash), 1, "loop")?;
     expect_silence(open(data, hash))?;
     image.expect_whole("layer")?;

@@ -14,7 +14,11 @@ const LONGEST: usize = 127;
 pub(super) fn cases() -> Vec<Case> {
     vec![
         Case::new("naming/limit", "a name of 127 bytes works, one of 128 is refused", limit),
-        Case::new("naming/odd", "a name with a space, a backslash or an umlaut is the same to both tools", odd),
+        Case::new(
+            "naming/odd",
+            "a name with a space, a backslash or an umlaut is the same to both tools",
+            odd,
+        ),
         Case::new("naming/refused", "what can be no name is refused before anything is opened", refused),
     ]
 }

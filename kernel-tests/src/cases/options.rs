@@ -24,9 +24,11 @@ pub(super) fn cases() -> Vec<Case> {
             "a block that does not match is read, and the status tells",
             ignore_corruption,
         ),
-        Case::new("options/restart-on-corruption", "a block that does not match restarts the machine", |context| {
-            reaction_to_corruption(context, Corruption::Restart)
-        })
+        Case::new(
+            "options/restart-on-corruption",
+            "a block that does not match restarts the machine",
+            |context| reaction_to_corruption(context, Corruption::Restart),
+        )
         .own_boot(own(Ending::Restart)),
         Case::new("options/panic-on-corruption", "a block that does not match is a panic", |context| {
             reaction_to_corruption(context, Corruption::Panic)
@@ -37,9 +39,11 @@ pub(super) fn cases() -> Vec<Case> {
             "a block that cannot be read is an error of that block and no corruption",
             read_error,
         ),
-        Case::new("options/restart-on-error", "a block that cannot be read restarts the machine", |context| {
-            reaction_to_error(context, OnError::Restart)
-        })
+        Case::new(
+            "options/restart-on-error",
+            "a block that cannot be read restarts the machine",
+            |context| reaction_to_error(context, OnError::Restart),
+        )
         .since(6, 12)
         .own_boot(own(Ending::Restart)),
         Case::new("options/panic-on-error", "a block that cannot be read is a panic", |context| {
@@ -123,7 +127,10 @@ fn reaction_to_corruption(context: &mut Context, corruption: Corruption) -> anyh
 /// A kernel that restarts or panics does so from another thread than the reader's.
 fn wait_for_the_end(read: std::io::Result<Vec<u8>>) -> anyhow::Result<()> {
     thread::sleep(Duration::from_secs(20));
-    bail!("the kernel goes on, and the block was {}", read.map_or_else(|error| error.to_string(), |_| "read".into()))
+    bail!(
+        "the kernel goes on, and the block was {}",
+        read.map_or_else(|error| error.to_string(), |_| "read".into())
+    )
 }
 
 /// Puts a device under the name `failing` on top of the image's data, of which one block cannot be read.

@@ -18,8 +18,16 @@ pub(super) fn cases() -> Vec<Case> {
     vec![
         Case::new("races/one-name", "of many that open one name at once exactly one gets it", one_name),
         Case::new("races/one-close", "of many that close one device at once exactly one does", one_close),
-        Case::new("races/many-names", "many devices are opened and closed at once without a failure", many_names),
-        Case::new("races/open-close", "opening and closing one name at once ends in a clear yes or no", open_close),
+        Case::new(
+            "races/many-names",
+            "many devices are opened and closed at once without a failure",
+            many_names,
+        ),
+        Case::new(
+            "races/open-close",
+            "opening and closing one name at once ends in a clear yes or no",
+            open_close,
+        ),
     ]
 }
 

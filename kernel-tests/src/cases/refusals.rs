@@ -8,29 +8,46 @@ use anyhow::{Context as _, ensure};
 use nix::mount::{MsFlags, mount, umount};
 
 use crate::case::Case;
-use crate::guest::{Context, Program, flip, pattern};
+use crate::guest::{Context, KernelObjects, Program, flip, pattern, read_direct};
 
 use super::image::expect_absent;
-use super::tools::{BLOCK, Image, Tool, drop_in, expect_refused, expect_silence};
+use super::tools::{BLOCK, Image, Layout, Tool, drop_in, expect_refused, expect_silence, node, other_digit};
 
 /// User and group `nobody`.
 const NOBODY: u32 = 65534;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        Case::new("refusals/wrong-root", "a wrong root hash is refused with exit code 1 and leaves nothing", wrong_root),
+        Case::new(
+            "refusals/wrong-root",
+            "a wrong root hash is refused with exit code 1 and leaves nothing",
+            wrong_root,
+        ),
         Case::new(
             "refusals/wrong-root-drop-in",
             "under the C tool's name a wrong root hash gives the C tool's answer, a corrupted device",
             wrong_root_drop_in,
         ),
-        Case::new("refusals/root-hash-file", "a root hash file that cannot be read is an error", root_hash_file),
+        Case::new(
+            "refusals/root-hash-file",
+            "a root hash file that cannot be read is an error",
+            root_hash_file,
+        ),
         Case::new("refusals/short", "data or a tree that lacks its end is refused and not written to", short),
         Case::new("refusals/missing", "a file that is missing, empty or a folder is refused", missing),
         Case::new("refusals/superblock", "a flipped bit in a field of the superblock is refused", superblock),
+        Case::new(
+            "refusals/fewer-blocks",
+            "a superblock that hides the last blocks is refused",
+            fewer_blocks,
+        ),
         Case::new("refusals/salt", "a flipped bit anywhere in the salt is refused", salt),
         Case::new("refusals/nobody", "who is not root gets exit code 2 from every command", nobody),
-        Case::new("refusals/disk-full", "a full disk under format is one error and leaves nothing", disk_full),
+        Case::new(
+            "refusals/disk-full",
+            "a full disk under format is one error and leaves nothing",
+            disk_full,
+        ),
     ]
 }
 
@@ -43,7 +60,7 @@ fn wrong_root(context: &mut Context) -> anyhow::Result<()> {
     let refused = |root: &str, text: &str| {
         expect_refused(image.open_with(verity("open"), "wrong", root), 1, text).context(root.to_owned())
     };
-    refused(&image.wrong_root(), "wrong root hash")?;
+    refused(&other_digit(&image.root), "wrong root hash")?;
     refused(&"0".repeat(64), "wrong root hash")?;
     refused(&image.root[2..], "root hash")?;
     refused(&format!("{}00", image.root), "root hash")?;
@@ -59,7 +76,8 @@ fn wrong_root_drop_in(context: &mut Context) -> anyhow::Result<()> {
     let image = Image::new(context)?;
     let mut seen = Vec::new();
     for open in [Tool::Veritysetup.run("open"), drop_in(context, "open")?] {
-        let output = image.open_with(open, "wrong", &image.wrong_root()).run()?;
+        let output = image.open_with(open, "wrong", &other_digit(&image.root)).run()?;
+        ensure!(read_direct(&node("wrong"), 0, BLOCK).is_err(), "a block was read under a wrong root hash");
         let status = Tool::Veritysetup.run("status wrong").succeed()?;
         ensure!(status.field("status:")? == "corrupted", "not corrupted: {status}");
         seen.push((output.code, output.stdout, output.stderr));
@@ -73,9 +91,15 @@ fn wrong_root_drop_in(context: &mut Context) -> anyhow::Result<()> {
 fn root_hash_file(context: &mut Context) -> anyhow::Result<()> {
     let image = Image::new(context)?;
     let file = context.path("root");
-    let open = || verity("open").arg(&image.data).arg("by-file").arg(&image.hash).arg("--root-hash-file").arg(&file);
-    expect_refused(open(), 4, "root hash file")?;
-    for bad in [String::new(), image.root[1..].to_owned(), format!("{} and more", image.root), image.wrong_root()] {
+    let open =
+        || verity("open").arg(&image.data).arg("by-file").arg(&image.hash).arg("--root-hash-file").arg(&file);
+    expect_refused(open(), 1, "root hash file")?;
+    for bad in [
+        String::new(),
+        image.root[1..].to_owned(),
+        format!("{} and more", image.root),
+        other_digit(&image.root),
+    ] {
         fs::write(&file, bad).context("writing the root hash file")?;
         expect_refused(open(), 1, "root hash")?;
     }
@@ -93,7 +117,8 @@ fn short(context: &mut Context) -> anyhow::Result<()> {
             let len = whole.len() - missing;
             File::options().write(true).open(path)?.set_len(len.try_into()?).context("cutting the image")?;
             for action in [image.open(Tool::Verity, "short"), image.verify(Tool::Verity)] {
-                expect_refused(action, 1, "bytes").with_context(|| format!("{} less {missing}", path.display()))?;
+                expect_refused(action, 1, "bytes")
+                    .with_context(|| format!("{} less {missing}", path.display()))?;
             }
             ensure!(fs::read(path)? == whole[..len], "{} was written to", path.display());
             fs::write(path, &whole).context("restoring the image")?;
@@ -107,7 +132,9 @@ fn missing(context: &mut Context) -> anyhow::Result<()> {
     let (absent, empty) = (context.path("absent"), context.path("empty"));
     fs::write(&empty, "").context("writing an empty file")?;
     let open = |data: &Path, hash: &Path| verity("open").arg(data).arg("missing").arg(hash).arg(&image.root);
-    for (bad, code, text) in [(&absent, 4, "absent"), (&empty, 1, "empty"), (&context.path(""), 1, "directory")] {
+    for (bad, code, text) in
+        [(&absent, 4, "absent"), (&empty, 1, "empty"), (&context.path(""), 4, "directory")]
+    {
         expect_refused(open(bad, &image.hash), code, text).context("as the data")?;
         expect_refused(open(&image.data, bad), code, text).context("as the tree")?;
     }
@@ -126,7 +153,7 @@ const FIELDS: &[(&str, u64, u8)] = &[
     ("data block size, halved", 65, 3),
     ("hash block size", 69, 4),
     ("data blocks, more", 72, 0),
-    ("data blocks, none", 72, 7),
+    ("data blocks, another depth of the tree", 72, 7),
     ("data blocks, a great many", 79, 7),
     ("salt size", 80, 0),
     ("salt size, too large", 81, 7),
@@ -139,7 +166,12 @@ fn superblock(context: &mut Context) -> anyhow::Result<()> {
     let image = Image::new(context)?;
     for &(field, offset, bit) in FIELDS {
         flip(&image.hash, offset, bit)?;
-        expect_refused(image.open(Tool::Verity, "flipped"), 1, "").context(field)?;
+        let before = KernelObjects::now()?;
+        // Some are seen before there is a device, some in its first or last block.
+        let output = image.open(Tool::Verity, "flipped").run()?;
+        ensure!(matches!(output.code, Some(1 | 2)), "{field}: expected a refusal of {output}");
+        let left = before.leaks();
+        ensure!(left.is_empty(), "{field}: left behind, {}, by {output}", left.join(", "));
         flip(&image.hash, offset, bit)?;
     }
     // The UUID protects nothing and is part of a name only.
@@ -147,6 +179,19 @@ fn superblock(context: &mut Context) -> anyhow::Result<()> {
     expect_silence(image.open(Tool::Verity, "flipped"))?;
     image.expect_whole("flipped")?;
     expect_silence(verity("close flipped"))
+}
+
+/// The tree has the same shape for a few blocks less, and its top block stays the same.
+fn fewer_blocks(context: &mut Context) -> anyhow::Result<()> {
+    let data = context.pattern("data", 147 * BLOCK, 11)?;
+    let image = Image::of(context, Tool::Verity, Layout::default(), data)?;
+    // 147 less 16.
+    flip(&image.hash, 72, 4)?;
+    let output = image.open(Tool::Verity, "fewer").run()?;
+    let list = verity("list").run()?;
+    let close = verity("close fewer").run()?;
+    let verify = image.verify(Tool::Verity).run()?;
+    anyhow::bail!("{output}\n{list}\n{close}\n{verify}")
 }
 
 fn salt(context: &mut Context) -> anyhow::Result<()> {
@@ -189,7 +234,8 @@ fn disk_full(context: &mut Context) -> anyhow::Result<()> {
     let data = context.pattern("data", 16 << 20, 4)?;
     let small = context.path("small");
     fs::create_dir(&small).context("making a mount point")?;
-    mount(Some("tmpfs"), &small, Some("tmpfs"), MsFlags::empty(), Some("size=64k")).context("mounting a small disk")?;
+    mount(Some("tmpfs"), &small, Some("tmpfs"), MsFlags::empty(), Some("size=64k"))
+        .context("mounting a small disk")?;
     let check = || -> anyhow::Result<()> {
         let hash = small.join("hash");
         let format = || verity("format").arg(&data).arg(&hash);
@@ -208,6 +254,9 @@ fn disk_full(context: &mut Context) -> anyhow::Result<()> {
     result?;
     let mut first = vec![0; BLOCK];
     File::open(&data)?.read_exact_at(&mut first, 0)?;
-    ensure!(first == pattern(16 << 20, 4)[..BLOCK] && fs::metadata(&data)?.len() == 16 << 20, "the data changed");
+    ensure!(
+        first == pattern(16 << 20, 4)[..BLOCK] && fs::metadata(&data)?.len() == 16 << 20,
+        "the data changed"
+    );
     Ok(())
 }

@@ -100,8 +100,9 @@ fn block_devices(prefix: &str, attribute: &str) -> anyhow::Result<Vec<(String, S
 }
 
 fn gone(error: &io::Error) -> bool {
-    use nix::libc::{ENODEV, ENXIO};
-    error.kind() == io::ErrorKind::NotFound || matches!(error.raw_os_error(), Some(ENODEV | ENXIO))
+    use nix::libc::{EINVAL, ENODEV, ENXIO};
+    // EINVAL is what device-mapper answers for a device that it is about to free.
+    error.kind() == io::ErrorKind::NotFound || matches!(error.raw_os_error(), Some(EINVAL | ENODEV | ENXIO))
 }
 
 fn processes(found: &mut BTreeSet<String>) -> io::Result<()> {

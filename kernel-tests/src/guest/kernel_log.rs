@@ -19,7 +19,8 @@ pub(crate) fn kernel_log(text: &str) -> anyhow::Result<Vec<String>> {
             Ok(len) => {
                 let record = String::from_utf8_lossy(&record[..len]);
                 // `priority,number,time,flags;message`, then lines with further facts.
-                let message = record.split_once(';').map_or("", |(_, rest)| rest.lines().next().unwrap_or(""));
+                let message =
+                    record.split_once(';').map_or("", |(_, rest)| rest.lines().next().unwrap_or(""));
                 if message.contains(text) {
                     found.push(message.to_owned());
                 }

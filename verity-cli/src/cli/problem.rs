@@ -17,18 +17,19 @@ pub(super) fn translate(error: &Error, cli: &Command, action: &str) -> Result<Pa
         None => "'verity help' lists the commands".to_owned(),
     };
     let failure = match error.kind() {
-        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            Failure::argument("no command given")
-                .veritysetup(Code::General, "veritysetup: Argument <action> missing.")
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => no_command(),
+        ErrorKind::UnknownArgument if command.is_none() && is_known(&bad_argument(error), cli) => {
+            no_command()
         }
         ErrorKind::InvalidSubcommand => Failure::argument(format_args!("command {action:?} is unknown"))
             .veritysetup(Code::General, "veritysetup: Unknown action."),
-        ErrorKind::UnknownArgument if command.is_none() => {
-            Failure::argument(format_args!("option {} stands alone: no command given", bad_argument(error)))
-                .veritysetup(Code::General, format_args!("{}: unknown option", bad_argument(error)))
-        }
-        ErrorKind::UnknownArgument => unknown_argument(&bad_argument(error), cli, action),
+        ErrorKind::UnknownArgument => unknown_argument(&bad_argument(error), cli, command),
         ErrorKind::MissingRequiredArgument => missing(error, action),
+        ErrorKind::TooManyValues => {
+            let option = bad_argument(error);
+            Failure::argument(format_args!("{option} takes no value"))
+                .veritysetup(Code::General, format_args!("{option}: option does not take an argument"))
+        }
         ErrorKind::ValueValidation | ErrorKind::InvalidValue => bad_value(error),
         ErrorKind::ArgumentConflict => conflict(error),
         _ => Failure::argument(first_line(error)),
@@ -50,30 +51,46 @@ fn bad_argument(error: &Error) -> String {
     text.split([' ', '=']).next().unwrap_or_default().to_owned()
 }
 
-fn unknown_argument(argument: &str, cli: &Command, action: &str) -> Failure {
+fn no_command() -> Failure {
+    Failure::argument("no command given")
+        .veritysetup(Code::General, "veritysetup: Argument <action> missing.")
+}
+
+/// The commands that have an option of this name.
+fn homes<'a>(option: &str, cli: &'a Command) -> Vec<&'a str> {
+    let has_it = |command: &&Command| {
+        command.get_arguments().any(|known| match option.strip_prefix("--") {
+            Some(long) => known.get_long() == Some(long),
+            None => known.get_short().is_some_and(|short| option == format!("-{short}")),
+        })
+    };
+    cli.get_subcommands().filter(has_it).map(Command::get_name).collect()
+}
+
+fn is_known(option: &str, cli: &Command) -> bool {
+    !homes(option, cli).is_empty()
+}
+
+fn unknown_argument(argument: &str, cli: &Command, command: Option<&Command>) -> Failure {
+    let unknown = || format!("{argument}: unknown option");
+    let Some(action) = command.map(Command::get_name) else {
+        return Failure::argument(format_args!("option {argument} is unknown"))
+            .veritysetup(Code::General, unknown());
+    };
     if !argument.starts_with('-') {
         return Failure::argument(format_args!("{action}: argument {argument:?} is one too many"));
     }
-    let elsewhere = |command: &&Command| {
-        command.get_arguments().any(|known| {
-            let long = argument.strip_prefix("--");
-            (long.is_some() && known.get_long() == long)
-                || known.get_short().is_some_and(|short| argument == format!("-{short}"))
-        })
-    };
-    let homes: Vec<_> = cli.get_subcommands().filter(elsewhere).map(Command::get_name).collect();
+    let homes = homes(argument, cli);
     if homes.is_empty() {
-        Failure::argument(format_args!("{action}: option {argument} is unknown"))
-            .veritysetup(Code::General, format_args!("{argument}: unknown option"))
-    } else {
-        let text =
-            format_args!("veritysetup: Option {argument} is not allowed with {action} action.").to_string();
-        Failure::argument(format_args!(
-            "option {argument} does not go with {action}, only with {}",
-            homes.join(", ")
-        ))
-        .veritysetup(Code::General, text)
+        return Failure::argument(format_args!("{action}: option {argument} is unknown"))
+            .veritysetup(Code::General, unknown());
     }
+    let text = format!("veritysetup: Option {argument} is not allowed with {action} action.");
+    Failure::argument(format_args!(
+        "option {argument} does not go with {action}, only with {}",
+        homes.join(", ")
+    ))
+    .veritysetup(Code::General, text)
 }
 
 fn missing(error: &Error, action: &str) -> Failure {

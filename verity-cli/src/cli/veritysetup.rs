@@ -27,7 +27,9 @@ pub(super) fn tolerate(cli: Command) -> Command {
         for (long, short, value) in ANYWHERE {
             if !command.get_arguments().any(|argument| argument.get_long() == Some(long)) {
                 let action = if value { ArgAction::Set } else { ArgAction::SetTrue };
-                command = command.arg(Arg::new(long).long(long).short(short).action(action).hide(true));
+                command = command.arg(
+                    Arg::new(format!("ignored-{long}")).long(long).short(short).action(action).hide(true),
+                );
             }
         }
         let surplus = Arg::new("surplus")

@@ -1,5 +1,7 @@
 //! The commands, one file each: arguments, then work. What they print is in `output`.
 
+mod benchmark;
+mod changes;
 mod close;
 mod completions;
 mod dump;
@@ -10,15 +12,19 @@ mod layout;
 mod list;
 mod man;
 mod open;
+mod recover;
 mod root;
 mod status;
 mod stream;
+mod update;
 mod verify;
 
 use std::ffi::OsString;
 
 use clap::Subcommand;
+use verity_core::digest::{BACKEND_VARIABLE, BackendKind};
 
+pub(crate) use benchmark::Benchmark;
 pub(crate) use close::Closed;
 pub(crate) use format::Formatted;
 pub(crate) use layout::Layout;
@@ -36,6 +42,8 @@ use crate::session::Session;
 pub(crate) enum Command {
     Format(Box<format::Arguments>),
     Verify(Box<verify::Arguments>),
+    Update(Box<update::Arguments>),
+    Recover(recover::Arguments),
     Open(Box<open::Arguments>),
     #[command(hide = true)]
     Create(Box<open::CreateArguments>),
@@ -44,6 +52,7 @@ pub(crate) enum Command {
     Status(status::Arguments),
     Dump(dump::Arguments),
     List(list::Arguments),
+    Benchmark(benchmark::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
 }
@@ -65,6 +74,7 @@ impl Command {
         });
         let result = interrupt::watch()
             .map_err(|error| Failure::system("signals cannot be watched", &error))
+            .and_then(|()| check_backend())
             .and_then(|()| self.dispatch(&session));
         let code = match result {
             Ok(code) => code,
@@ -78,12 +88,15 @@ impl Command {
         match self {
             Self::Format(arguments) => &arguments.common,
             Self::Verify(arguments) => &arguments.common,
+            Self::Update(arguments) => &arguments.common,
+            Self::Recover(arguments) => &arguments.common,
             Self::Open(arguments) => arguments.common(),
             Self::Create(arguments) => arguments.common(),
             Self::Close(arguments) => &arguments.common,
             Self::Status(arguments) => &arguments.common,
             Self::Dump(arguments) => &arguments.common,
             Self::List(arguments) => &arguments.common,
+            Self::Benchmark(arguments) => &arguments.common,
             Self::Completions(arguments) => &arguments.common,
             Self::Man(arguments) => &arguments.common,
         }
@@ -94,14 +107,27 @@ impl Command {
         match self {
             Self::Format(arguments) => format::run(*arguments, session),
             Self::Verify(arguments) => verify::run(*arguments, session),
+            Self::Update(arguments) => update::run(&arguments, session),
+            Self::Recover(arguments) => recover::run(&arguments, session),
             Self::Open(arguments) => open::run(&arguments, session),
             Self::Create(arguments) => open::run(&(*arguments).into(), session),
             Self::Close(arguments) => close::run(&arguments, session),
             Self::Status(arguments) => status::run(&arguments, session),
             Self::Dump(arguments) => dump::run(&arguments, session),
             Self::List(arguments) => list::run(&arguments, session),
+            Self::Benchmark(arguments) => benchmark::run(&arguments, session),
             Self::Completions(arguments) => completions::run(&arguments, session),
             Self::Man(arguments) => man::run(&arguments, session),
         }
+    }
+}
+
+/// A digest backend that is asked for in vain is an error before any work, not a silent other choice.
+fn check_backend() -> Result<(), Failure> {
+    match BackendKind::from_environment() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::argument(format_args!("{BACKEND_VARIABLE}: {error}")).hint(format_args!(
+            "unset {BACKEND_VARIABLE}; 'verity benchmark' lists the backends of this machine"
+        ))),
     }
 }

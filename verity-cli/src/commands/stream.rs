@@ -6,12 +6,12 @@ use std::os::fd::AsFd;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use verity_core::progress::{Observer, Phase};
-use verity_core::tree::{Threads, TreeWriter};
+use verity_core::tree::{Error, TreeWriter};
 
 use super::engine;
-use super::format::{Formatted, Request, device_name};
+use super::format::{Formatted, Request, device_name, unfinished};
 use crate::failure::{Code, Failure};
-use crate::files::{Extent, Plan, check_apart, leaf_store};
+use crate::files::{Extent, Plan, leaf_store};
 use crate::session::{Session, engine_options};
 
 /// Bytes read at once; what a pipe can hold by default.
@@ -38,32 +38,13 @@ pub(super) fn format(request: &Request, session: &Session) -> Result<Formatted, 
 
     let progress = session.progress();
     let options = engine_options(&progress, arguments.work.threads);
-    let threads: Threads = options.threads;
-    let mut writer = TreeWriter::new(io::sink(), store, &request.params, threads);
-    let failed =
-        |error: &verity_core::tree::Error| engine::failure(error, |device| device_name(arguments, device));
+    let mut writer = TreeWriter::new(io::sink(), store, &request.params, options.threads);
     let length = copy(&stdin, &mut writer, request.length(), &progress)?;
-
-    let block_size = request.params.data_block_size.as_u64();
-    let wanted = request.length().unwrap_or(length);
-    if length < wanted {
-        return Err(Failure::argument(format_args!(
-            "--data-blocks: standard input ended after {length} bytes of {wanted}"
-        )));
-    }
-    if length == 0 || !length.is_multiple_of(block_size) {
-        return Err(Failure::new(
-            Code::General,
-            format_args!("standard input: {length} bytes are no multiple of the block size {block_size}"),
-        )
-        .hint("pad the data to whole blocks; a tree covers at least one"));
-    }
-    let geometry = request.geometry(length / block_size)?;
-    if let Some(hash) = plan.extent() {
-        check_apart((extent, 0), (hash, 0..geometry.hash_area_end()))?;
-    }
+    let geometry = request.geometry(request.blocks_in(length)?)?;
     let target = plan.open(&geometry, false)?;
-    let built = writer.finish(target.file(), request.area, &options).map_err(|error| failed(&error))?;
+    let built = writer.finish(target.file(), request.area, &options).map_err(|error| {
+        unfinished(engine::failure(&error, |device| device_name(arguments, device)), &target)
+    })?;
     drop(progress);
     request.finish(built.geometry, built.root, target, root_hash_file)
 }
@@ -74,6 +55,25 @@ impl Request {
         let blocks = self.data_blocks()?;
         // It is the length of a geometry that was laid out, so it does not overflow.
         blocks.checked_mul(self.params.data_block_size.as_u64())
+    }
+
+    /// How many blocks the bytes that came are.
+    fn blocks_in(&self, length: u64) -> Result<u64, Failure> {
+        let block_size = self.params.data_block_size.as_u64();
+        if let Some(wanted) = self.length()
+            && length < wanted
+        {
+            return Err(Failure::argument(format_args!(
+                "--data-blocks: standard input ended after {length} bytes of {wanted}"
+            )));
+        }
+        if length == 0 || !length.is_multiple_of(block_size) {
+            let why =
+                format!("standard input: {length} bytes are no multiple of the block size {block_size}");
+            return Err(Failure::new(Code::General, why)
+                .hint("pad the data to whole blocks; a tree covers at least one"));
+        }
+        Ok(length / block_size)
     }
 }
 
@@ -102,7 +102,7 @@ fn copy(
     let mut length: u64 = 0;
     loop {
         if observer.cancelled() {
-            return Err(engine::failure(&verity_core::tree::Error::Cancelled, |_| String::new()));
+            return Err(engine::failure(&Error::Cancelled, |_| String::new()));
         }
         let rest = most.map_or(u64::MAX, |most| most - length);
         let room = usize::try_from(rest).unwrap_or(usize::MAX).min(READ_BYTES);
@@ -131,7 +131,7 @@ fn copy(
 
 /// A tree writer wraps the engine's error, which says more.
 fn hashing_failed(error: &io::Error) -> Failure {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<verity_core::tree::Error>()) {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(error) => engine::failure(error, |_| "beside the hash device".to_owned()),
         None => Failure::system("the data cannot be hashed", error),
     }

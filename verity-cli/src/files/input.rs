@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 
 use super::extent::Extent;
+use super::journal::refuse_unfinished;
 use crate::failure::{Code, Failure};
 
 /// What a file is to a command; the name in messages.
@@ -43,6 +44,9 @@ impl Input {
     pub(crate) fn open(path: &Path, role: Role) -> Result<Self, Failure> {
         // Looked at first: opening some devices does something, and a pipe waits for its writer.
         inspect(path, role)?;
+        if role == Role::Hash {
+            refuse_unfinished(path)?;
+        }
         let flags = OFlag::O_NONBLOCK.bits();
         let file = OpenOptions::new()
             .read(true)

@@ -3,12 +3,14 @@
 
 mod extent;
 mod input;
+mod journal;
 mod root_hash;
 mod target;
 mod temporary;
 
 pub(crate) use extent::{Extent, check_apart};
 pub(crate) use input::{Input, Role};
+pub(crate) use journal::{InPlace, journal_path, recover};
 pub(crate) use root_hash::RootHashFile;
 pub(crate) use target::{Plan, Target};
 pub(crate) use temporary::leaf_store;

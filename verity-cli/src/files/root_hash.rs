@@ -34,7 +34,13 @@ impl RootHashFile {
     /// Opens everything that is needed, before any work is done. `taken` is what must not be overwritten.
     pub(crate) fn create(path: &Path, taken: &[(&str, Extent)]) -> Result<Self, Failure> {
         let failed = |error: &std::io::Error| {
+            let code = match Code::of(error) {
+                // Its folder is missing; the file itself is to be made.
+                Code::NoDevice => Code::General,
+                other => other,
+            };
             Failure::system(format_args!("root hash file {path:?}"), error)
+                .code(code)
                 .hint("give a path in a folder that can be written to")
                 .veritysetup(
                     Code::General,

@@ -14,6 +14,7 @@ use verity_core::superblock::Superblock;
 
 use super::extent::Extent;
 use super::input::{self, Role};
+use super::journal::refuse_unfinished;
 use super::temporary::{Temporary, folder};
 use crate::failure::{Code, Failure, plain};
 
@@ -62,7 +63,11 @@ impl Plan {
     /// Looks at the path, and opens nothing.
     pub(crate) fn inspect(path: &Path) -> Result<Self, Failure> {
         let existing = match input::inspect(path, Role::Hash) {
-            Ok(metadata) => Some(metadata),
+            Ok(metadata) => {
+                // What is in its journal must not come back over a new tree.
+                refuse_unfinished(path)?;
+                Some(metadata)
+            }
             // A link that leads nowhere exists, too.
             Err(_) if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) => {
                 None

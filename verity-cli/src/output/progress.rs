@@ -33,6 +33,7 @@ impl Observer for Progress {
         });
         bar.set_message(match phase {
             Phase::Verify => "Verifying",
+            Phase::Compare => "Comparing",
             _ => "Hashing",
         });
     }

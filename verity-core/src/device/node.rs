@@ -53,7 +53,8 @@ pub(super) fn ensure(
 /// Removes the node of a device that is gone.
 pub(super) fn remove(name: &DeviceName, owner: impl FnOnce() -> Option<DeviceNumber>) -> io::Result<()> {
     let path = name.node();
-    if fs::symlink_metadata(&path).is_err() {
+    // A directory is not a node that anyone made for a device.
+    if !fs::symlink_metadata(&path).is_ok_and(|node| !node.is_dir()) {
         return Ok(());
     }
     let _lock = lock()?;

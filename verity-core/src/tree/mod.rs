@@ -5,6 +5,7 @@
 //! hash device, so no list of digests is ever kept.
 
 mod build;
+mod compare;
 mod known;
 mod level;
 mod report;
@@ -18,6 +19,7 @@ use std::io;
 use std::num::NonZeroUsize;
 
 pub use build::build;
+pub use compare::changed_ranges;
 pub use report::{Fault, Finding, Place, Report};
 pub use update::{Old, update, update_in_place};
 pub use verify::{verify, verify_top};

@@ -32,6 +32,11 @@ impl Runs {
         self.0.iter().map(move |run| run.start / per_block..run.end.div_ceil(per_block))
     }
 
+    /// The runs.
+    pub(super) fn into_ranges(self) -> impl Iterator<Item = Range<u64>> {
+        self.0.into_iter()
+    }
+
     /// How many blocks there are.
     pub(super) fn len(&self) -> u64 {
         self.0.iter().map(|run| run.end - run.start).sum()

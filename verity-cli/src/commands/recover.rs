@@ -1,0 +1,59 @@
+//! `verity recover`: finishes a change in place that was cut off.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+use verity_core::journal::Recovery;
+
+use crate::cli::help::exit_codes;
+use crate::cli::options::Common;
+use crate::failure::{Code, Failure};
+use crate::files;
+use crate::session::Session;
+
+const HELP: &str = concat!(
+    "\
+'verity update --in-place' keeps its changes in a journal beside the hash device until they are complete. If it was \
+cut off, this finishes them, or finds that none was begun; then the journal is deleted. Without a journal there is \
+nothing to do, and that is no error.
+
+Examples:
+  verity recover image.verity
+  verity recover /dev/vg/hash --journal /var/lib/verity/hash.journal
+
+",
+    exit_codes!()
+);
+
+/// Finish a change in place that was cut off
+#[derive(Args, Debug)]
+#[command(disable_help_flag = true, after_long_help = HELP)]
+pub(crate) struct Arguments {
+    /// The hash device: a file or a block device
+    hash: PathBuf,
+
+    /// Where the journal lies [default: HASH.verity-journal]
+    #[arg(long, value_name = "PATH")]
+    journal: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Failure> {
+    let hash = &arguments.hash;
+    let journal = files::journal_path(hash, arguments.journal.as_deref())?;
+    let (outcome, text) = match files::recover(hash, &journal)? {
+        None => ("nothing", format!("{}: no journal, nothing to do\n", hash.display())),
+        Some(Recovery::Finished { .. }) => {
+            ("finished", format!("{}: the change is complete now\n", hash.display()))
+        }
+        Some(_) => ("never_begun", format!("{}: the change had not begun, and is dropped\n", hash.display())),
+    };
+    session.print(
+        || if session.quiet { String::new() } else { text },
+        || json!({ "hash_device": hash.display().to_string(), "recovery": outcome }),
+    )?;
+    Ok(Code::Success)
+}

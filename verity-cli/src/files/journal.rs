@@ -1,0 +1,164 @@
+//! Changing a hash device in place: with a journal beside it, so that a cut in the middle is finished by the next run.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use verity_core::journal::{self, Journal, JournalError, Recovery};
+
+use super::input::{self, Role};
+use super::temporary::folder;
+use crate::failure::{Code, Failure, plain};
+
+/// A hash device that is to be changed in place.
+pub(crate) struct InPlace {
+    path: PathBuf,
+    device: File,
+    log: File,
+    log_path: PathBuf,
+}
+
+/// The journal of a hash device: beside a file, or where the user says.
+pub(crate) fn journal_path(hash: &Path, given: Option<&Path>) -> Result<PathBuf, Failure> {
+    if let Some(path) = given {
+        return Ok(path.to_owned());
+    }
+    let metadata = input::inspect(hash, Role::Hash)?;
+    if !metadata.is_file() {
+        return Err(Failure::argument(format_args!(
+            "--journal is missing: {hash:?} is no file with a folder for it"
+        ))
+        .hint(
+            "give --journal PATH, on a disk that keeps it through a power cut, and the same one each time",
+        ));
+    }
+    // Through symbolic links, so that each name of a file leads to the same journal.
+    let hash =
+        hash.canonicalize().map_err(|error| Failure::system(format_args!("hash device {hash:?}"), &error))?;
+    let mut name = hash.file_name().unwrap_or_default().to_owned();
+    name.push(".verity-journal");
+    Ok(folder(&hash).join(name))
+}
+
+/// Refuses a hash device whose last change was cut off: it may be neither the old nor the new one.
+pub(crate) fn refuse_unfinished(hash: &Path) -> Result<(), Failure> {
+    match journal_path(hash, None) {
+        Ok(log) if log.exists() => Err(unfinished(hash, &log)),
+        _ => Ok(()),
+    }
+}
+
+fn unfinished(hash: &Path, log: &Path) -> Failure {
+    Failure::new(
+        Code::Busy,
+        format_args!("hash device {hash:?}: a change in place was cut off, or is under way ({log:?})"),
+    )
+    .hint("finish it with 'verity recover', then try again")
+}
+
+impl InPlace {
+    /// Opens the hash device for writing, with a new journal.
+    pub(crate) fn open(path: &Path, log_path: PathBuf) -> Result<Self, Failure> {
+        let device = open_device(path)?;
+        let log = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&log_path);
+        let log = log.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => unfinished(path, &log_path),
+            _ => Failure::system(format_args!("journal {log_path:?} cannot be created"), &error),
+        })?;
+        let _ = File::open(folder(&log_path)).and_then(|folder| folder.sync_all());
+        Ok(Self { path: path.to_owned(), device, log, log_path })
+    }
+
+    /// Does `work` on the device as the journal shows it, then makes all of its changes, or none if it fails.
+    pub(crate) fn change<T>(
+        self,
+        work: impl FnOnce(&Journal<'_>) -> Result<T, Failure>,
+        block_size: verity_core::block::BlockSize,
+    ) -> Result<T, Failure> {
+        let journal = Journal::new(&self.device, &self.log, block_size, identity(&self.path, &self.device)?);
+        let result = match work(&journal) {
+            Ok(result) => result,
+            Err(failure) => {
+                // Nothing but the journal has been written.
+                remove(&self.log_path)?;
+                return Err(failure);
+            }
+        };
+        match journal.commit() {
+            Ok(()) => {}
+            // The device is as it was if the journal's header never became durable, but who knows that now?
+            Err(error) => return Err(failed(&self.path, &self.log_path, &error)),
+        }
+        remove(&self.log_path)?;
+        Ok(result)
+    }
+}
+
+/// Finishes or drops the change that a journal stands for. `None` if there is no journal.
+pub(crate) fn recover(path: &Path, log_path: &Path) -> Result<Option<Recovery>, Failure> {
+    let log = match File::open(log_path) {
+        Ok(log) => log,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Failure::system(format_args!("journal {log_path:?}"), &error)),
+    };
+    let device = open_device(path)?;
+    let recovery = journal::recover(&log, &device, identity(path, &device)?)
+        .map_err(|error| failed(path, log_path, &error))?;
+    remove(log_path)?;
+    Ok(Some(recovery))
+}
+
+/// Tells a file from one that took its place. Block devices have nothing that lasts, and stay where they are.
+fn identity(path: &Path, device: &File) -> Result<u64, Failure> {
+    let metadata =
+        device.metadata().map_err(|error| Failure::system(format_args!("hash device {path:?}"), &error))?;
+    Ok(if metadata.is_file() { metadata.ino() } else { 0 })
+}
+
+/// Opens and locks: two changes at once, or a change and its recovery, would mix.
+fn open_device(path: &Path) -> Result<File, Failure> {
+    input::inspect(path, Role::Hash)?;
+    let device =
+        OpenOptions::new().read(true).write(true).open(path).map_err(|error| {
+            Failure::system(format_args!("hash device {path:?} cannot be written"), &error)
+        })?;
+    match device.try_lock() {
+        Err(fs::TryLockError::WouldBlock) => Err(Failure::new(
+            Code::Busy,
+            format_args!("hash device {path:?} is being changed by another process"),
+        )
+        .hint("wait until that is done")),
+        // A file system without locks.
+        Ok(()) | Err(fs::TryLockError::Error(_)) => Ok(device),
+    }
+}
+
+fn remove(log_path: &Path) -> Result<(), Failure> {
+    fs::remove_file(log_path)
+        .map_err(|error| Failure::system(format_args!("journal {log_path:?} cannot be removed"), &error))
+}
+
+fn failed(path: &Path, log_path: &Path, error: &JournalError) -> Failure {
+    let (message, hint) = match error {
+        JournalError::Log(source) => (
+            format!("journal {log_path:?}: {}", plain(source)),
+            "run 'verity recover' when that is mended; until then the hash device is as it was",
+        ),
+        JournalError::Device(source) => (
+            format!("hash device {path:?}: {}; the journal {log_path:?} is complete", plain(source)),
+            "run 'verity recover' when that is mended",
+        ),
+        JournalError::OtherDevice => (
+            format!(
+                "hash device {path:?}: the journal {log_path:?} was made for a file whose place this one has taken"
+            ),
+            "if the hash device was replaced on purpose, delete the journal",
+        ),
+        _ => (
+            format!("hash device {path:?}: {error} ({log_path:?})"),
+            "check the tree with 'verity verify'; if it is bad, format it anew; then delete the journal",
+        ),
+    };
+    Failure::new(Code::General, message).hint(hint)
+}

@@ -1,0 +1,65 @@
+//! The trees that veritysetup made of known data: the same root and the same bytes, on one thread and on all.
+
+mod common;
+
+use std::thread;
+
+use common::Sandbox;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+const VECTORS: &str = include_str!("../../verity-core/tests/vectors/hash-tree.json");
+
+#[test]
+fn every_vector_comes_out_on_one_thread_and_on_all() {
+    let vectors: Value = serde_json::from_str(VECTORS).unwrap();
+    let cases = vectors["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 107);
+    let workers = thread::available_parallelism().unwrap().get();
+    thread::scope(|scope| {
+        for worker in 0..workers {
+            let vectors = &vectors;
+            scope.spawn(move || {
+                for case in cases.iter().skip(worker).step_by(workers) {
+                    check(vectors, case);
+                }
+            });
+        }
+    });
+}
+
+fn check(vectors: &Value, case: &Value) {
+    let number = |field: &str| usize::try_from(case[field].as_u64().unwrap()).unwrap();
+    let text = |field: &str| case[field].as_str().unwrap();
+    let sandbox = Sandbox::new();
+    let length = number("data_blocks") * number("data_block_size");
+    sandbox.write("data", &data(vectors["seed"].as_str().unwrap(), length));
+    let salt = if text("salt").is_empty() { "-" } else { text("salt") };
+    let parameters = format!(
+        "--hash {} --format {} --data-block-size {} --hash-block-size {} --uuid {} --salt {salt}",
+        text("hash"),
+        number("hash_type"),
+        number("data_block_size"),
+        number("hash_block_size"),
+        vectors["uuid"].as_str().unwrap(),
+    );
+    for threads in ["--threads 1", ""] {
+        let told = sandbox.verity(&format!("format --quiet data hash {parameters} {threads}")).success();
+        assert_eq!(told.trim(), text("root"), "{case}");
+        let hash = sandbox.read("hash");
+        assert_eq!(hash.len(), number("hash_device_bytes"), "{case}");
+        assert_eq!(sha256(&hash), text("hash_device_sha256"), "{case}");
+        sandbox.verity(&format!("verify data hash {} {threads}", text("root"))).is(0, "", "");
+    }
+}
+
+/// The vectors' data: SHA256(seed ‖ k) for k = 0, 1, 2, ..., cut off at `length`.
+fn data(seed: &str, length: usize) -> Vec<u8> {
+    let digests =
+        (0u64..).flat_map(|k| Sha256::new().chain_update(seed).chain_update(k.to_le_bytes()).finalize());
+    digests.take(length).collect()
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
