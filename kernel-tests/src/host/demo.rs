@@ -67,7 +67,7 @@ pub(super) fn run(arguments: &Demo) -> anyhow::Result<ExitCode> {
     println!("2. A virtual machine with Linux {} gets layers and trees as disks", bootable.kernel.version);
     let slow = match prepared.accelerator {
         Accelerator::Kvm => "",
-        Accelerator::Emulation => ": a real machine is several times as fast",
+        Accelerator::Emulation => ": its times say little about a real machine's",
     };
     println!(
         "   booted in {:.1} s under {}{slow}",

@@ -67,6 +67,13 @@ pub(crate) fn parse(arguments: &[OsString], personality: Personality) -> Result<
     let cli = definition(personality);
     let normalised = normalise::normalise(&cli, arguments.get(1..).unwrap_or_default());
     let action = normalised.first().and_then(|action| action.to_str()).unwrap_or_default().to_owned();
+    if personality.is_veritysetup()
+        && !action.is_empty()
+        && !action.starts_with('-')
+        && !veritysetup::is_action(&action)
+    {
+        return Err(problem::unknown_command(&action));
+    }
     let line = std::iter::once(OsString::from(personality.name())).chain(normalised);
     cli.clone()
         .try_get_matches_from(line)

@@ -21,14 +21,16 @@ pub(super) fn translate(error: &Error, cli: &Command, action: &str) -> Result<Pa
         ErrorKind::UnknownArgument if command.is_none() && is_known(&bad_argument(error), cli) => {
             no_command()
         }
-        ErrorKind::InvalidSubcommand => Failure::argument(format_args!("command {action:?} is unknown"))
-            .veritysetup(Code::General, "veritysetup: Unknown action."),
+        ErrorKind::InvalidSubcommand => unknown_command(action),
         ErrorKind::UnknownArgument => unknown_argument(&bad_argument(error), cli, command),
         ErrorKind::MissingRequiredArgument => missing(error, action),
         ErrorKind::TooManyValues => {
-            let option = bad_argument(error);
-            Failure::argument(format_args!("{option} takes no value"))
-                .veritysetup(Code::General, format_args!("{option}: option does not take an argument"))
+            let (option, value) =
+                (bad_argument(error), context(error, ContextKind::InvalidValue).unwrap_or_default());
+            Failure::argument(format_args!("{option} takes no value")).veritysetup(
+                Code::General,
+                format_args!("{option}={value}: option does not take an argument"),
+            )
         }
         ErrorKind::ValueValidation | ErrorKind::InvalidValue => bad_value(error),
         ErrorKind::ArgumentConflict => conflict(error),
@@ -49,6 +51,12 @@ fn context(error: &Error, kind: ContextKind) -> Option<String> {
 fn bad_argument(error: &Error) -> String {
     let text = context(error, ContextKind::InvalidArg).unwrap_or_default();
     text.split([' ', '=']).next().unwrap_or_default().to_owned()
+}
+
+/// A command that there is not.
+pub(super) fn unknown_command(action: &str) -> Failure {
+    Failure::argument(format_args!("command {action:?} is unknown"))
+        .veritysetup(Code::General, "veritysetup: Unknown action.")
 }
 
 fn no_command() -> Failure {

@@ -21,9 +21,20 @@ const ANYWHERE: [(&str, Option<char>, bool); 12] = [
     ("uuid", None, true),
 ];
 
-/// Adds what is missing, hidden.
+/// veritysetup's actions; the others are this program's own.
+const ACTIONS: [&str; 8] = ["format", "verify", "open", "create", "close", "remove", "status", "dump"];
+
+/// Whether veritysetup has such an action.
+pub(super) fn is_action(action: &str) -> bool {
+    ACTIONS.contains(&action)
+}
+
+/// Adds what is missing, hidden, and hides what there is too much of.
 pub(super) fn tolerate(cli: Command) -> Command {
-    cli.mut_subcommands(|mut command| {
+    cli.disable_help_subcommand(true).mut_subcommands(|mut command| {
+        if !is_action(command.get_name()) {
+            return command.hide(true);
+        }
         for (long, short, value) in ANYWHERE {
             if !command.get_arguments().any(|argument| argument.get_long() == Some(long)) {
                 let action = if value { ArgAction::Set } else { ArgAction::SetTrue };

@@ -1,7 +1,7 @@
 //! The seam between trees and digests: many equal blocks with one salt, hashed in one call.
 //!
 //! Everything that hashes asks a [`BlockHasher`]; what stands behind it is chosen once, when it is made.
-//! A kernel that hashes several blocks at a time fits behind [`Backend`] without a change elsewhere.
+//! A kernel that hashes several blocks at a time fits behind the trait `Backend` without a change elsewhere.
 
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
