@@ -118,7 +118,7 @@ fn wrong_arguments() {
         ("format data hash --salt ab --salt cd", "--salt is given twice"),
         (
             "dump hash --salt ab",
-            "option --salt does not go with dump, only with format, verify, open, create",
+            "option --salt does not go with dump, only with format, verify, update, open",
         ),
         ("close name --deferred --cancel-deferred", "--deferred and --cancel-deferred exclude each other"),
         (

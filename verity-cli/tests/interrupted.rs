@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// Blocks of holes: more than can be hashed on one thread before a signal arrives.
-const MANY: u64 = 4 << 20;
+const MANY: u64 = 8 << 20;
 
 fn sparse(sandbox: &Sandbox, name: &str, blocks: u64) {
     std::fs::File::create(sandbox.path(name)).unwrap().set_len(blocks * 4096).unwrap();
@@ -43,11 +43,7 @@ fn a_signal_leaves_nothing_where_nothing_was() {
     let sandbox = Sandbox::new();
     sparse(&sandbox, "data", MANY);
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        let child = start(
-            &sandbox,
-            "format data hash --threads 1 --root-hash-file root --hash whirlpool",
-            Stdio::null(),
-        );
+        let child = start(&sandbox, "format data hash --threads 1 --root-hash-file root", Stdio::null());
         assert_eq!(names_but_data(&sandbox).len(), 2, "two temporary files");
         send(&child, signal);
         let run = Run::from(child.wait_with_output().unwrap());
@@ -62,7 +58,7 @@ fn a_signal_leaves_an_old_hash_file_as_it_was() {
     sparse(&sandbox, "data", MANY);
     let old = pattern(8192);
     sandbox.write("hash", &old);
-    let child = start(&sandbox, "format data hash --threads 1 --hash whirlpool", Stdio::null());
+    let child = start(&sandbox, "format data hash --threads 1", Stdio::null());
     send(&child, Signal::SIGTERM);
     assert_eq!(Run::from(child.wait_with_output().unwrap()).signal, Some(15));
     assert_eq!(sandbox.read("hash"), old);
@@ -73,7 +69,7 @@ fn a_signal_leaves_an_old_hash_file_as_it_was() {
 fn a_signal_gives_a_shared_file_its_length_back() {
     let sandbox = Sandbox::new();
     sparse(&sandbox, "data", MANY);
-    let arguments = format!("format data data --hash-offset {} --threads 1 --hash whirlpool", MANY * 4096);
+    let arguments = format!("format data data --hash-offset {} --threads 1", MANY * 4096);
     let child = start(&sandbox, &arguments, Stdio::null());
     send(&child, Signal::SIGTERM);
     assert_eq!(Run::from(child.wait_with_output().unwrap()).signal, Some(15));
@@ -89,11 +85,7 @@ fn a_half_written_hash_area_has_no_superblock() {
         sandbox.write("hash", &[0; 3 * 4096]);
         sandbox.verity("format data hash --hash-offset 4096").success();
         sandbox.verity("dump hash --hash-offset 4096").success();
-        let child = start(
-            &sandbox,
-            "format large hash --hash-offset 4096 --threads 1 --hash whirlpool",
-            Stdio::null(),
-        );
+        let child = start(&sandbox, "format large hash --hash-offset 4096 --threads 1", Stdio::null());
         send(&child, signal);
         assert_eq!(Run::from(child.wait_with_output().unwrap()).signal, Some(signal as i32));
         let dump = sandbox.verity("dump hash --hash-offset 4096");
@@ -108,7 +100,7 @@ fn a_half_written_hash_area_has_no_superblock() {
 fn what_a_killed_run_leaves_the_next_one_removes() {
     let sandbox = Sandbox::with_data(2);
     sparse(&sandbox, "large", MANY);
-    let child = start(&sandbox, "format large hash --threads 1 --hash whirlpool", Stdio::null());
+    let child = start(&sandbox, "format large hash --threads 1", Stdio::null());
     // While it runs its file is nobody else's.
     sandbox.verity("format data hash").success();
     assert_eq!(sandbox.names().len(), 4, "{:?}", sandbox.names());

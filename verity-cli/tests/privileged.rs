@@ -18,7 +18,7 @@ tests! {
     needs_root_a_hash_file_keeps_its_owner: [Root];
     needs_root_a_mounted_file_is_written_in_place: [Root];
     needs_root_and_loop_devices_a_loop_device_is_the_file_behind_it: [Root, LoopDevices];
-    needs_no_device_mapper_its_absence_is_one_clear_error: [NoDeviceMapper];
+    needs_root_and_no_device_mapper_its_absence_is_one_clear_error: [Root, NoDeviceMapper];
     needs_no_device_mapper_a_wrong_root_hash_is_refused_first: [NoDeviceMapper];
 }
 
@@ -174,7 +174,7 @@ fn needs_root_and_loop_devices_a_loop_device_is_the_file_behind_it() {
     assert_eq!(sandbox.content(), before);
 }
 
-fn needs_no_device_mapper_its_absence_is_one_clear_error() {
+fn needs_root_and_no_device_mapper_its_absence_is_one_clear_error() {
     let (sandbox, _) = Sandbox::formatted(16);
     let before = sandbox.content();
     for command in ["open data name hash ROOT", "close name", "close --deferred name", "status name", "list"]

@@ -20,6 +20,8 @@ tests! {
     needs_veritysetup_fault_11_a_negative_offset_is_success: [Veritysetup];
     needs_veritysetup_fault_12_a_pipe_is_waited_for: [Veritysetup];
     needs_veritysetup_fault_13_reserved_bytes_are_not_looked_at: [Veritysetup];
+    needs_veritysetup_fault_14_a_tree_is_left_behind_by_a_failure: [Veritysetup];
+    needs_veritysetup_fault_15_one_block_at_an_offset: [Veritysetup];
 }
 
 const UUID: &str = "--uuid 01234567-89ab-cdef-0123-456789abcdef";
@@ -157,6 +159,7 @@ fn needs_veritysetup_bad_arguments_are_answered_the_same() {
         "close name --deferred --cancel-deferred",
         "open data name hash 00 --ignore-corruption --restart-on-corruption",
         "open data name hash 00 --panic-on-corruption --restart-on-corruption",
+        "open data name hash 00 --restart-on-corruption --ignore-corruption",
         "format data data",
         "format data missing/hash",
         "format data hash --root-hash-file missing/root",
@@ -185,7 +188,7 @@ fn needs_veritysetup_bad_superblocks_are_answered_the_same() {
     let (sandbox, root) = Sandbox::formatted(16);
     let good = sandbox.read("hash");
     for (offset, bits) in
-        [(0, 1), (8, 2), (12, 4), (32, 0x80), (65, 1), (68, 1), (70, 0xff), (81, 2), (73, 1), (88, 1)]
+        [(0, 1), (8, 2), (12, 4), (32, 0x80), (65, 1), (68, 1), (70, 0xff), (81, 2), (88, 1)]
     {
         sandbox.write("hash", &good);
         sandbox.flip("hash", offset, bits);
@@ -344,4 +347,28 @@ fn needs_veritysetup_fault_13_reserved_bytes_are_not_looked_at() {
     let arguments = format!("verify data hash {root}");
     assert_eq!(sandbox.veritysetup(&arguments).code, Some(0));
     assert_eq!(sandbox.verity(&arguments).code, Some(1));
+}
+
+fn needs_veritysetup_fault_14_a_tree_is_left_behind_by_a_failure() {
+    let arguments = "format data hash --root-hash-file missing/root";
+    let sandbox = Sandbox::with_data(16);
+    assert_eq!(sandbox.veritysetup(arguments).code, Some(1));
+    assert_eq!(sandbox.names(), ["data", "hash"]);
+    let sandbox = Sandbox::with_data(16);
+    for run in [sandbox.verity(arguments), sandbox.drop_in(arguments)] {
+        assert_eq!(run.code, Some(1), "{run:?}");
+        assert_eq!(sandbox.names(), ["data"]);
+    }
+}
+
+fn needs_veritysetup_fault_15_one_block_at_an_offset() {
+    let arguments = "format data hash --hash-offset 512";
+    let sandbox = Sandbox::with_data(1);
+    let run = sandbox.veritysetup(arguments);
+    assert_eq!((run.code, run.stdout.as_str()), (Some(1), ""), "{run:?}");
+    let sandbox = Sandbox::with_data(1);
+    let root = sandbox.verity(&format!("{arguments} --quiet")).success();
+    for run in [Sandbox::verity, Sandbox::veritysetup] {
+        run(&sandbox, &format!("verify data hash --hash-offset 512 {root}")).is(0, "", "");
+    }
 }

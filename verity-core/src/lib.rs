@@ -38,6 +38,7 @@ pub mod block;
 #[cfg(feature = "device")]
 pub mod device;
 pub mod digest;
+pub mod fec;
 pub mod geometry;
 pub mod io;
 pub mod journal;
@@ -45,3 +46,4 @@ pub mod params;
 pub mod progress;
 pub mod superblock;
 pub mod tree;
+mod workers;

@@ -10,6 +10,8 @@ pub enum Phase {
     Verify,
     /// Comparing data with what it was.
     Compare,
+    /// Making parity.
+    Parity,
 }
 
 /// Hears about progress. Called from several threads at once, about once a mebibyte of data.

@@ -1,5 +1,8 @@
 //! Root hashes and whole hash devices against those that veritysetup made (`tests/vectors/hash-tree.json`).
 
+mod common;
+
+use common::vector_data;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::io::Write;
@@ -37,19 +40,6 @@ fn vectors() -> Vectors {
     vectors
 }
 
-/// The vectors' data: SHA256(seed ‖ k) for k = 0, 1, 2, ...
-fn pattern(seed: &str, bytes: usize) -> Vec<u8> {
-    let mut data = Vec::with_capacity(bytes + 32);
-    for k in 0u64.. {
-        if data.len() >= bytes {
-            break;
-        }
-        data.extend_from_slice(&Sha256::new_with_prefix(seed).chain_update(k.to_le_bytes()).finalize());
-    }
-    data.truncate(bytes);
-    data
-}
-
 struct Input {
     params: Params,
     geometry: Geometry,
@@ -70,7 +60,7 @@ fn input(vectors: &Vectors, case: &Case) -> Input {
     Input {
         geometry: Geometry::new(&params, case.data_blocks, area).unwrap(),
         superblock: Superblock { uuid, params: params.clone(), data_blocks: case.data_blocks },
-        data: pattern(
+        data: vector_data(
             &vectors.seed,
             usize::try_from(case.data_blocks).unwrap() * params.data_block_size.bytes(),
         ),

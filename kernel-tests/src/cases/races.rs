@@ -3,7 +3,7 @@
 use anyhow::ensure;
 
 use crate::case::Case;
-use crate::guest::{Context, Output, Program, loop_devices};
+use crate::guest::{Context, Output, Program, Started, loop_devices};
 
 use super::image::expect_absent;
 use super::tools::{Image, Tool, expect_silence};
@@ -34,7 +34,7 @@ pub(super) fn cases() -> Vec<Case> {
 /// Starts all, then waits for all.
 fn together(programs: Vec<Program>) -> anyhow::Result<Vec<Output>> {
     let started: Vec<_> = programs.into_iter().map(Program::start).collect::<anyhow::Result<_>>()?;
-    started.into_iter().map(|started| started.wait()).collect()
+    started.into_iter().map(Started::wait).collect()
 }
 
 /// Fails unless one exits with 0 and the others with `code`, saying `text`.
@@ -100,7 +100,8 @@ fn open_close(context: &mut Context) -> anyhow::Result<()> {
             _ => Tool::Verity.run("close one"),
         });
         for output in together(programs.collect())? {
-            // Done; or not active; or taken, or in use by the check at the end of another's open.
+            // Done; or not active, which an open can find of its own new device; or taken, or in use by the check at
+            // the end of another's open.
             ensure!(matches!(output.code, Some(0 | 4 | 5)), "unexpected end of {output}");
         }
         let last = Tool::Verity.run("close one").run()?;

@@ -37,11 +37,6 @@ impl Context {
         self.scratch.join(name)
     }
 
-    /// The folder itself.
-    pub(crate) fn scratch(&self) -> &Path {
-        &self.scratch
-    }
-
     /// A file of `len` bytes, all holes.
     pub(crate) fn sparse(&self, name: &str, len: u64) -> anyhow::Result<PathBuf> {
         let path = self.path(name);

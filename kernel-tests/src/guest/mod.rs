@@ -16,7 +16,7 @@ pub(crate) use chroot::{CANNOT_START, in_root};
 pub(crate) use clean::{KernelObjects, device_mapper_devices, loop_devices};
 pub(crate) use context::{Context, flip, pattern, read_all, read_direct};
 pub(crate) use kernel_log::kernel_log;
-pub(crate) use process::{Output, Program};
+pub(crate) use process::{Output, Program, Started};
 
 /// The first argument that makes this program run one case and exit.
 const CASE: &str = "case";

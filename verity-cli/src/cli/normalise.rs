@@ -68,6 +68,10 @@ pub(super) fn normalise(cli: &Command, arguments: &[OsString]) -> Vec<OsString> 
         }
         rest.push(argument.clone());
     }
+    if action.as_ref().is_some_and(|action| action == "help") {
+        // Help is told in the same way whatever else was said.
+        rest.retain(|argument| !argument.to_string_lossy().starts_with('-'));
+    }
     action.into_iter().chain(rest).collect()
 }
 
@@ -95,6 +99,7 @@ mod tests {
             ("format d h --salt", "format d h --salt"),
             ("--debug dump -- --version", "dump --debug -- --version"),
             ("format -V d", "--version"),
+            ("-v help --json open", "help open"),
         ] {
             assert_eq!(normalised(given), expected, "{given}");
         }

@@ -72,7 +72,8 @@ fn homes<'a>(option: &str, cli: &'a Command) -> Vec<&'a str> {
             None => known.get_short().is_some_and(|short| option == format!("-{short}")),
         })
     };
-    cli.get_subcommands().filter(has_it).map(Command::get_name).collect()
+    let shown = cli.get_subcommands().filter(|command| !command.is_hide_set());
+    shown.filter(has_it).map(Command::get_name).collect()
 }
 
 fn is_known(option: &str, cli: &Command) -> bool {
@@ -147,10 +148,19 @@ fn conflict(error: &Error) -> Failure {
     if first == other {
         return Failure::argument(format_args!("{first} is given twice"));
     }
-    Failure::argument(format_args!("{first} and {other} exclude each other")).veritysetup(
-        Code::General,
-        format_args!("veritysetup: Option {first} and {other} cannot be used together."),
-    )
+    let text = if first.ends_with("deferred") {
+        "Options --cancel-deferred and --deferred cannot be used at the same time.".to_owned()
+    } else {
+        // veritysetup names the two in this order, whatever theirs was.
+        let (one, two) = if first == "--restart-on-corruption" {
+            (other, first.as_str())
+        } else {
+            (first.as_str(), other)
+        };
+        format!("Option {one} and {two} cannot be used together.")
+    };
+    Failure::argument(format_args!("{first} and {other} exclude each other"))
+        .veritysetup(Code::General, format_args!("veritysetup: {text}"))
 }
 
 fn first_line(error: &Error) -> String {

@@ -7,7 +7,7 @@ use verity_core::device::{DeviceName, Error, Kind, NameError, Step, Steps};
 use verity_core::tree;
 
 use super::engine;
-use crate::failure::{Code, Failure, plain};
+use crate::failure::{Code, Failure};
 use crate::interrupt;
 use crate::session::Session;
 
@@ -68,9 +68,14 @@ pub(super) fn failure(error: &Error, session: &Session) -> Failure {
     }
 }
 
-/// Errors of the system end in their number, which helps nobody.
+/// Errors of the system end in their number, which helps nobody. They can stand in the middle of a text.
 fn without_os_error(error: &Error) -> String {
-    plain(&io::Error::other(error.to_string()))
+    let mut text = error.to_string();
+    while let Some(start) = text.find(" (os error ") {
+        let Some(length) = text[start..].find(')') else { break };
+        text.replace_range(start..=start + length, "");
+    }
+    text
 }
 
 fn hint(error: &Error) -> Option<String> {

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::builder::Resettable;
 use clap_mangen::Man;
+use clap_mangen::roff::{Roff, roman};
 
 use crate::cli;
 use crate::cli::options::Common;
@@ -68,15 +70,44 @@ fn pages() -> Result<Vec<Page>, Failure> {
 }
 
 fn page(name: &str, command: clap::Command) -> Result<Page, Failure> {
-    let mut text = Vec::new();
-    let command = command.name(name.to_owned()).display_name(name.to_owned());
-    Man::new(command)
+    let closing = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+    // The closing text gets sections of its own, which `Man` would run together.
+    let command =
+        command.name(name.to_owned()).display_name(name.to_owned()).after_long_help(Resettable::Reset);
+    let man = Man::new(command)
         .section("8")
         .manual("System Administration")
-        .source(format!("verity {}", env!("CARGO_PKG_VERSION")))
-        .render(&mut text)
+        .source(format!("verity {}", env!("CARGO_PKG_VERSION")));
+    let mut text = Vec::new();
+    man.render(&mut text)
+        .and_then(|()| closing_sections(&closing).to_writer(&mut text))
         .map_err(|error| Failure::system("the manual page", &error))?;
     Ok((format!("{name}.8"), text))
+}
+
+/// The paragraphs below a help page: notes, and what is headed as examples or exit codes line by line.
+fn closing_sections(text: &str) -> Roff {
+    let mut roff = Roff::new();
+    let mut notes = false;
+    for paragraph in text.trim().split("\n\n") {
+        let (heading, lines) = paragraph.split_once('\n').unwrap_or((paragraph, ""));
+        let section = match heading {
+            "Examples:" => "EXAMPLES",
+            "Exit codes:" => "EXIT STATUS",
+            _ => {
+                roff.control(if notes { "PP" } else { "SH" }, (!notes).then_some("NOTES"));
+                notes = true;
+                roff.text([roman(paragraph)]);
+                continue;
+            }
+        };
+        roff.control("SH", [section]).control("nf", []);
+        for line in lines.lines() {
+            roff.text([roman(line.trim_start())]);
+        }
+        roff.control("fi", []);
+    }
+    roff
 }
 
 #[cfg(test)]
@@ -90,5 +121,15 @@ mod tests {
             assert!(names.contains(&format!("verity-{command}.8")), "{names:?}");
         }
         assert_eq!(names[0], "verity.8");
+    }
+
+    #[test]
+    fn examples_and_exit_codes_have_their_sections() {
+        let text = closing_sections(
+            "A note\nof two lines.\n\nExamples:\n  verity list\n  verity man\n\nExit codes:\n  0  done",
+        );
+        let expected = ".SH NOTES\nA note\nof two lines.\n.SH EXAMPLES\n.nf\nverity list\nverity man\n.fi\n\
+                        .SH \"EXIT STATUS\"\n.nf\n0  done\n.fi\n";
+        assert!(text.to_roff().ends_with(expected), "{}", text.to_roff());
     }
 }

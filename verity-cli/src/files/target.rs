@@ -186,21 +186,17 @@ impl Target {
     fn reserve(&self, end: u64) -> io::Result<()> {
         let file = self.file();
         let metadata = file.metadata()?;
-        if !metadata.is_file() {
+        if !metadata.is_file() || end == self.offset {
             return Ok(());
         }
-        let range =
-            |end: u64| Some((i64::try_from(self.offset).ok()?, i64::try_from(end - self.offset).ok()?));
-        if let Some((offset, length)) = range(end)
-            && length > 0
-        {
+        if let (Ok(offset), Ok(length)) = (i64::try_from(self.offset), i64::try_from(end - self.offset)) {
             // File systems that cannot do it find out later whether they are full.
             let reserved = fallocate(file, FallocateFlags::empty(), offset, length);
             if let Err(errno @ (nix::Error::ENOSPC | nix::Error::EDQUOT | nix::Error::EFBIG)) = reserved {
                 return Err(errno.into());
             }
         }
-        if file.metadata()?.len() < end { file.set_len(end) } else { Ok(()) }
+        if metadata.len() < end { file.set_len(end) } else { Ok(()) }
     }
 }
 

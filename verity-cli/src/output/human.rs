@@ -95,8 +95,14 @@ fn mapping_lines(mapping: &Mapping, mode: &str) -> Vec<(&'static str, String)> {
     }
     lines.push(("root hash", table.root_hash().to_string()));
     let flags = flags(mapping);
-    if !flags.is_empty() {
-        lines.push(("flags", flags.join(" ") + " "));
+    if let Some(last) = flags.last() {
+        // veritysetup ends most of these words in a space, the last one too.
+        let end = if matches!(*last, "check_at_most_once" | "try_verify_in_tasklet" | "restart_on_error") {
+            ""
+        } else {
+            " "
+        };
+        lines.push(("flags", flags.join(" ") + end));
     }
     lines
 }
@@ -186,4 +192,101 @@ fn row(info: &DeviceInfo) -> [String; 5] {
         None => ("empty".to_owned(), "0".to_owned(), "-".to_owned()),
     };
     [info.name.to_string(), status, info.open_count.to_string(), bytes, data]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use verity_core::device::{DeviceNumber, Status};
+
+    /// A device over devices that no machine has, so that nothing is looked up.
+    fn device(options: &str, status: &str) -> DeviceInfo {
+        let table = format!(
+            "1 4095:1 4095:2 4096 4096 2048 1 sha256 {} {}{options}",
+            "ab".repeat(32),
+            "00".repeat(2)
+        );
+        DeviceInfo {
+            name: "layer".parse().unwrap(),
+            uuid: None,
+            number: DeviceNumber::new(4095, 0).unwrap(),
+            open_count: 0,
+            read_only: true,
+            suspended: false,
+            deferred_remove: false,
+            mapping: Some(Mapping {
+                table: table.parse().unwrap(),
+                sectors: 16_384,
+                status: status.parse::<Status>().unwrap(),
+            }),
+        }
+    }
+
+    #[test]
+    fn status_is_veritysetups() {
+        let info = device("", "V");
+        let expected = "\
+/dev/mapper/layer is active.
+  type:        VERITY
+  status:      verified
+  hash type:   1
+  data block:  4096 [bytes]
+  hash block:  4096 [bytes]
+  hash name:   sha256
+  salt:        0000
+  data device: 4095:1
+  size:        16384 [512-byte units] (8388608 [bytes])
+  mode:        readonly
+  hash device: 4095:2
+  hash offset: 8 [512-byte units] (4096 [bytes])
+  root hash:   abababababababababababababababababababababababababababababababab
+";
+        assert_eq!(status(&info.node(), &info), expected);
+    }
+
+    #[test]
+    fn status_tells_of_corruption_use_and_options() {
+        let mut info = device(" 2 ignore_corruption check_at_most_once", "C");
+        info.open_count = 1;
+        let text = status(&info.node(), &info);
+        assert!(text.starts_with("/dev/mapper/layer is active and is in use.\n"), "{text}");
+        assert!(text.contains("\n  status:      corrupted\n"), "{text}");
+        assert!(text.ends_with("\n  flags:       ignore_corruption check_at_most_once\n"), "{text}");
+        let info = device(" 1 ignore_zero_blocks", "V");
+        assert!(status(&info.node(), &info).ends_with("\n  flags:       ignore_zero_blocks \n"));
+    }
+
+    #[test]
+    fn status_tells_of_error_correction_and_signatures() {
+        let fec = " 10 use_fec_from_device 4095:3 fec_blocks 2080 fec_start 2 fec_roots 2 root_hash_sig_key_desc key";
+        let text = {
+            let info = device(fec, "V 7");
+            status(&info.node(), &info)
+        };
+        assert!(text.contains("  status:      verified (with signature)\n"), "{text}");
+        let lines = "  FEC device:  4095:3\n  FEC offset:  16 [512-byte units] (8192 [bytes])\n  FEC roots:   2\n  \
+                     FEC repaired: 7 [events]\n";
+        assert!(text.contains(lines), "{text}");
+    }
+
+    #[test]
+    fn a_device_without_a_table_is_described_as_far_as_it_goes() {
+        let info = DeviceInfo { mapping: None, ..device("", "V") };
+        assert_eq!(status(&info.node(), &info), "/dev/mapper/layer is active.\n  type:        VERITY\n");
+    }
+
+    #[test]
+    fn the_list_has_columns() {
+        let other = DeviceInfo { name: "a-longer-name".parse().unwrap(), mapping: None, ..device("", "V") };
+        let devices = [Ok(device("", "C")), Ok(other)];
+        let expected = "\
+NAME           STATUS     USES    BYTES  DATA
+layer          corrupted     0  8388608  4095:1
+a-longer-name  empty         0        0  -
+";
+        assert_eq!(list(&devices), expected);
+        assert_eq!(names(&devices), "layer\na-longer-name\n");
+        assert_eq!(list(&[]), "");
+    }
 }

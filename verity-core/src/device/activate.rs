@@ -261,7 +261,8 @@ pub fn activate_with(activation: &Activation, steps: &dyn Steps) -> Result<Activ
             Ok(active)
         }
         Err(error) => match created.undo() {
-            Ok(()) => Err(error),
+            Ok(Undone::Removed) => Err(error),
+            Ok(Undone::Vanished) => Err(vanished(name, error)),
             Err(source) => Err(Error::NotUndone { error: Box::new(error), source: Box::new(source) }),
         },
     }
@@ -331,26 +332,43 @@ impl<'a> Created<'a> {
         self.armed = false;
     }
 
-    fn undo(mut self) -> Result<(), Error> {
+    fn undo(mut self) -> Result<Undone, Error> {
         self.remove()
     }
 
-    fn remove(&mut self) -> Result<(), Error> {
+    fn remove(&mut self) -> Result<Undone, Error> {
         self.armed = false;
         // Someone can have removed the device, and made another of that name: that one stays.
         if self.mapper.number(self.name) != Some(self.number) {
-            return Ok(());
+            return Ok(Undone::Vanished);
         }
         match self.mapper.remove(self.name, Removal::Now) {
-            Ok(_) | Err(Error::NotActive { .. }) => Ok(()),
+            Ok(_) => Ok(Undone::Removed),
+            Err(Error::NotActive { .. }) => Ok(Undone::Vanished),
             Err(busy @ Error::Busy { .. }) => match self.mapper.remove(self.name, Removal::Deferred) {
                 // Closed in between.
-                Ok(false) => Ok(()),
+                Ok(false) => Ok(Undone::Removed),
                 // It goes as soon as whoever has it open lets go of it. That is not yet.
                 _ => Err(busy),
             },
             Err(error) => Err(error),
         }
+    }
+}
+
+/// What became of a device that was to be undone.
+enum Undone {
+    Removed,
+    /// It was no longer there.
+    Vanished,
+}
+
+/// What failed on a device that someone else has removed failed because of that, unless it says something of the image
+/// or was wanted.
+fn vanished(name: &DeviceName, error: Error) -> Error {
+    match error {
+        Error::Corrupted { .. } | Error::Stopped { .. } => error,
+        _ => Error::Vanished { name: name.clone(), source: Box::new(error) },
     }
 }
 

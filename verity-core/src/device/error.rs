@@ -201,6 +201,14 @@ pub enum Error {
         /// The observer's reason.
         source: io::Error,
     },
+    /// The new device was removed by someone else before its activation was done.
+    #[error("device {name} was removed by someone else while it was being made")]
+    Vanished {
+        /// The device.
+        name: DeviceName,
+        /// The step that failed for it.
+        source: Box<Error>,
+    },
     /// An activation failed, and what it had made could not all be removed.
     #[error("{error}; and the device is still there: {source}")]
     NotUndone {
@@ -338,7 +346,7 @@ impl Error {
             Self::Tree(error) => tree_kind(error),
             Self::Corrupted { .. } => Kind::Verification,
             Self::Permission { .. } => Kind::Permission,
-            Self::NotActive { .. } => Kind::NotFound,
+            Self::NotActive { .. } | Self::Vanished { .. } => Kind::NotFound,
             Self::Exists { .. } | Self::UuidExists { .. } => Kind::Exists,
             Self::Busy { .. } | Self::InUse { .. } => Kind::Busy,
             Self::Refused { refusal, .. } => match refusal {

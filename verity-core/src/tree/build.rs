@@ -3,7 +3,8 @@
 use super::known::LevelHasher;
 use super::level::{Children, Slots, read, usize_of};
 use super::runs::Runs;
-use super::{Device, Error, Options, workers};
+use super::{Device, Error, Options};
+use crate::workers;
 use crate::block::RootHash;
 use crate::digest::BlockHasher;
 use crate::geometry::Geometry;
@@ -34,13 +35,13 @@ pub fn build(
 }
 
 /// What building needs throughout.
-pub(super) struct Builder<'a> {
-    pub(super) data: &'a dyn ReadAt,
-    pub(super) hash: &'a dyn Storage,
-    pub(super) params: &'a Params,
-    pub(super) geometry: &'a Geometry,
-    pub(super) hasher: &'a BlockHasher,
-    pub(super) options: &'a Options<'a>,
+pub(crate) struct Builder<'a> {
+    pub(crate) data: &'a dyn ReadAt,
+    pub(crate) hash: &'a dyn Storage,
+    pub(crate) params: &'a Params,
+    pub(crate) geometry: &'a Geometry,
+    pub(crate) hasher: &'a BlockHasher,
+    pub(crate) options: &'a Options<'a>,
 }
 
 /// A thread's own.
@@ -54,11 +55,25 @@ struct Scratch {
 
 impl Builder<'_> {
     /// Builds what lies above the leaf level, and hashes the top block.
-    pub(super) fn build_upper_levels(&self) -> Result<RootHash, Error> {
+    pub(crate) fn build_upper_levels(&self) -> Result<RootHash, Error> {
         for level in 1..self.geometry.levels().len() {
             self.build_level(level, &Runs::all(self.geometry.digests_in(level)))?;
         }
         hash_top(self.data, self.hash, self.params, self.geometry, self.hasher)
+    }
+
+    /// Writes the leaf level's slots of whole data blocks, `first` and those after it, for a caller that reads the data in an order of its
+    /// own. Nothing over a single data block.
+    pub(crate) fn put_leaves(&self, hasher: &LevelHasher<'_>, first: u64, blocks: &[u8]) -> Result<(), Error> {
+        if self.geometry.levels().is_empty() {
+            return Ok(());
+        }
+        let slots = Slots::of(self.params);
+        let count = blocks.len() / self.params.data_block_size.bytes();
+        let region = slots.region(&(first..first + count as u64), self.geometry.data_blocks());
+        let mut digests = vec![0; usize_of(region.end - region.start)];
+        slots.fill(hasher, blocks, first, &mut digests, region.start);
+        write(self.hash, Device::Hash, &digests, self.geometry.hash_block_offset(0, 0) + region.start)
     }
 
     /// Writes the slots in `level` of the children in `runs`; those of the last child with the zeros behind them.

@@ -5,7 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::level::{Children, usize_of};
 use super::runs::Runs;
-use super::{Device, Error, Options, workers};
+use super::{Device, Error, Options};
+use crate::workers;
 use crate::block::BlockSize;
 use crate::io::ReadAt;
 use crate::progress::Phase;

@@ -8,7 +8,7 @@ use crate::digest::BlockHasher;
 use crate::params::Params;
 
 /// Hashes the children of one level, those that are its known block without hashing.
-pub(super) struct LevelHasher<'a> {
+pub(crate) struct LevelHasher<'a> {
     hasher: &'a BlockHasher,
     block_size: BlockSize,
     block: Vec<u8>,
@@ -17,7 +17,7 @@ pub(super) struct LevelHasher<'a> {
 
 impl<'a> LevelHasher<'a> {
     /// For the children of `level`: data blocks for 0, hash blocks for the others.
-    pub(super) fn new(hasher: &'a BlockHasher, level: usize, params: &Params) -> Self {
+    pub(crate) fn new(hasher: &'a BlockHasher, level: usize, params: &Params) -> Self {
         let mut block = vec![0; params.data_block_size.bytes()];
         let mut digest = hasher.hash_block(&block);
         for _ in 0..level {

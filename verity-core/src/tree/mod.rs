@@ -12,14 +12,15 @@ mod report;
 mod runs;
 mod update;
 mod verify;
-mod workers;
 mod writer;
 
 use std::io;
 use std::num::NonZeroUsize;
 
+pub(crate) use build::Builder;
 pub use build::build;
 pub use compare::changed_ranges;
+pub(crate) use known::LevelHasher;
 pub use report::{Fault, Finding, Place, Report};
 pub use update::{Old, update, update_in_place};
 pub use verify::{verify, verify_top};
@@ -92,7 +93,7 @@ impl Default for Options<'_> {
     }
 }
 
-/// One of the two things that a tree's work reads.
+/// One of the things that work reads or writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Device {
     /// The data.
@@ -101,6 +102,8 @@ pub enum Device {
     Hash,
     /// Where [`TreeWriter`] keeps the leaf level while the data's length is unknown.
     LeafStore,
+    /// The parity.
+    Parity,
 }
 
 impl std::fmt::Display for Device {
@@ -109,6 +112,7 @@ impl std::fmt::Display for Device {
             Self::Data => "data device",
             Self::Hash => "hash device",
             Self::LeafStore => "leaf store",
+            Self::Parity => "FEC device",
         })
     }
 }

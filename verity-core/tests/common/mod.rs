@@ -85,3 +85,17 @@ pub(crate) fn naive_tree(params: &Params, data: &[u8]) -> (Vec<Vec<u8>>, RootHas
     }
     (levels, hasher.hash_block(&blocks[0]))
 }
+
+/// The data of the vectors that veritysetup made: SHA256(seed ‖ k) for k = 0, 1, 2, ...
+pub(crate) fn vector_data(seed: &str, bytes: usize) -> Vec<u8> {
+    use sha2::{Digest, Sha256};
+    let mut data = Vec::with_capacity(bytes + 32);
+    for k in 0u64.. {
+        if data.len() >= bytes {
+            break;
+        }
+        data.extend_from_slice(&Sha256::new_with_prefix(seed).chain_update(k.to_le_bytes()).finalize());
+    }
+    data.truncate(bytes);
+    data
+}

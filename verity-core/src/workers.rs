@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use super::{Error, Options};
+use crate::tree::{Error, Options};
 
 /// Runs jobs `0..jobs`, each once, on up to as many threads as the options say. Every thread has its own `state`.
 ///
 /// The first error (or cancellation) stops the others at their next job and is returned. A system that grants
 /// fewer threads gets the work done with those it grants: the caller's own is always one of them.
-pub(super) fn run<S>(
+pub(crate) fn run<S>(
     jobs: u64,
     options: &Options<'_>,
     state: impl Fn() -> S + Sync,
@@ -48,9 +48,9 @@ pub(super) fn run<S>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::Threads;
     use super::*;
     use crate::progress::Observer;
+    use crate::tree::Threads;
 
     #[test]
     fn every_job_runs_once() {

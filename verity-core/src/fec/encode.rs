@@ -1,0 +1,298 @@
+//! Making parity.
+//!
+//! The code is linear: parity over data and tree is that over the data, with the tree counted as zeros, plus that over the tree,
+//! with the data counted as zeros. So the data needs to be read only once, by whoever hashes it into the tree, and no remainders
+//! are kept meanwhile but in the parity device itself.
+//!
+//! A thread takes some columns of all rows at a time. For each parity byte it keeps a sum, to which every row is added by Horner's rule:
+//! the values of the codeword's polynomial at the powers of the generator. From these the parity follows by a matrix.
+
+use std::ops::Range;
+
+use super::field::{self, power};
+use super::layout::Layout;
+use super::multiplier::{Kernel, Multiplier, kernel};
+use crate::block::RootHash;
+use crate::digest::BlockHasher;
+use crate::geometry::Geometry;
+use crate::io::{ReadAt, Storage};
+use crate::params::Params;
+use crate::progress::Phase;
+use crate::tree::{Builder, Device, Error, LevelHasher, Options};
+use crate::workers;
+
+/// Columns that a thread takes at a time: a row's share is then one read, and the sums stay in the core's cache.
+const COLUMNS: usize = 64 * 1024;
+
+/// The same for many parity bytes, whose sums take more of the cache.
+const COLUMNS_OF_MANY: usize = 16 * 1024;
+
+/// More parity bytes than this are many.
+const FEW_ROOTS: usize = 8;
+
+/// Columns that are added to every sum while they are in the innermost cache.
+const TILE: usize = 8 * 1024;
+
+/// Makes the parity over data and tree, and writes it to its place on `parity`. Nothing is synced.
+///
+/// Memory: for each thread `roots + 2` pieces of 64 KiB (16 KiB above 8 roots), whatever the image's size.
+///
+/// # Errors
+/// [`Error::Read`] if a device cannot be read or ends too early, [`Error::Write`], [`Error::Cancelled`].
+pub fn encode(
+    data: &dyn ReadAt,
+    hash: &dyn ReadAt,
+    parity: &dyn Storage,
+    layout: &Layout,
+    options: &Options<'_>,
+) -> Result<(), Error> {
+    let segments = [Segment::data(data, layout), Segment::hash(hash, layout)];
+    options.observer.begin(Phase::Parity, Some(layout.data_bytes() + layout.hash_bytes()));
+    Encoder::new(parity, layout, options).run(&segments, Onto::Nothing, |_, _| Ok(()))
+}
+
+/// Builds the tree over `data` into `hash` and the parity over both into `parity`, in one read of the data.
+///
+/// As [`tree::build`](crate::tree::build()), this writes no superblock. Where the layout covers more of the hash device than the tree, that must be there already.
+///
+/// Memory: as [`encode`], and at least `roots + 2` blocks for each thread.
+///
+/// # Errors
+/// As [`encode`].
+pub fn build(
+    data: &dyn ReadAt,
+    hash: &dyn Storage,
+    parity: &dyn Storage,
+    params: &Params,
+    geometry: &Geometry,
+    layout: &Layout,
+    options: &Options<'_>,
+) -> Result<RootHash, Error> {
+    let hasher = BlockHasher::new(params);
+    let leaves = LevelHasher::new(&hasher, 0, params);
+    let builder = Builder { data, hash, params, geometry, hasher: &hasher, options };
+    let block_size = layout.block_size().as_u64();
+    options.observer.begin(Phase::Build, Some(layout.data_bytes() + layout.hash_bytes()));
+
+    // Rows and jobs are whole blocks, and so is the data: each piece is.
+    let mut encoder = Encoder::new(parity, layout, options);
+    encoder.columns = encoder.columns.max(layout.block_size().bytes());
+    let over_data = [Segment::data(data, layout)];
+    encoder.run(&over_data, Onto::Nothing, |offset, blocks| {
+        builder.put_leaves(&leaves, offset / block_size, blocks)
+    })?;
+
+    let root = builder.build_upper_levels()?;
+    let over_tree = [Segment::hash(hash, layout)];
+    encoder.run(&over_tree, Onto::Parity, |_, _| Ok(()))?;
+    Ok(root)
+}
+
+/// A part of the message, and where it is read.
+#[derive(Clone, Copy)]
+struct Segment<'a> {
+    source: &'a dyn ReadAt,
+    device: Device,
+    /// Where the part begins on its device.
+    offset: u64,
+    /// Where it begins in the message, and its length.
+    start: u64,
+    length: u64,
+}
+
+impl<'a> Segment<'a> {
+    fn data(source: &'a dyn ReadAt, layout: &Layout) -> Self {
+        Self { source, device: Device::Data, offset: 0, start: 0, length: layout.data_bytes() }
+    }
+
+    fn hash(source: &'a dyn ReadAt, layout: &Layout) -> Self {
+        let (offset, start) = (layout.hash_start(), layout.data_bytes());
+        Self { source, device: Device::Hash, offset, start, length: layout.hash_bytes() }
+    }
+
+    /// The bytes of `range` of the message that are this segment's.
+    fn common(&self, range: &Range<u64>) -> Option<Range<u64>> {
+        let common = range.start.max(self.start)..range.end.min(self.start + self.length);
+        (common.start < common.end).then_some(common)
+    }
+
+    /// Reads its part of `range` to where it belongs in `row`, which is as long as `range`. False if there is none, or only a hole.
+    fn read(&self, range: &Range<u64>, row: &mut [u8]) -> Result<bool, Error> {
+        let Some(common) = self.common(range) else { return Ok(false) };
+        let offset = self.offset + (common.start - self.start);
+        let length = common.end - common.start;
+        if self.source.zeros_until(offset).is_ok_and(|end| end >= offset + length) {
+            return Ok(false);
+        }
+        let at = usize_of(common.start - range.start);
+        let buffer = &mut row[at..at + usize_of(length)];
+        self.source.read_exact_at(buffer, offset).map_err(|source| Error::Read {
+            device: self.device,
+            offset,
+            length: buffer.len(),
+            source,
+        })?;
+        Ok(true)
+    }
+}
+
+/// What is on the parity device already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Onto {
+    /// Nothing that counts.
+    Nothing,
+    /// Parity over other segments, to which that over these is added.
+    Parity,
+}
+
+struct Encoder<'a> {
+    parity: &'a dyn Storage,
+    layout: &'a Layout,
+    options: &'a Options<'a>,
+    kernel: &'static Kernel,
+    /// How many columns are a job.
+    columns: usize,
+}
+
+/// A thread's own.
+#[derive(Default)]
+struct Scratch {
+    row: Vec<u8>,
+    /// One sum after the other.
+    sums: Vec<u8>,
+    parity: Vec<u8>,
+}
+
+impl<'a> Encoder<'a> {
+    fn new(parity: &'a dyn Storage, layout: &'a Layout, options: &'a Options<'a>) -> Self {
+        let columns = if layout.roots().get() > FEW_ROOTS { COLUMNS_OF_MANY } else { COLUMNS };
+        Self { parity, layout, options, kernel: kernel(), columns }
+    }
+
+    /// Adds `segments` to the parity. `visit` sees each piece of the message that was read, with its place in the message.
+    fn run(
+        &self,
+        segments: &[Segment<'_>],
+        onto: Onto,
+        visit: impl Fn(u64, &[u8]) -> Result<(), Error> + Sync,
+    ) -> Result<(), Error> {
+        let width = self.columns as u64;
+        let end = self.layout.codewords();
+        workers::run(end.div_ceil(width), self.options, Scratch::default, |scratch, job| {
+            let columns = job * width..((job + 1) * width).min(end);
+            self.add_columns(segments, &columns, scratch, &visit)?;
+            self.write(&columns, onto, scratch)
+        })
+    }
+
+    /// Sums up the columns over all rows, and turns the sums into parity.
+    fn add_columns(
+        &self,
+        segments: &[Segment<'_>],
+        columns: &Range<u64>,
+        scratch: &mut Scratch,
+        visit: &impl Fn(u64, &[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let roots = self.layout.roots();
+        let width = usize_of(columns.end - columns.start);
+        let Scratch { row, sums, parity } = scratch;
+        row.resize(width, 0);
+        sums.clear();
+        sums.resize(width * roots.get(), 0);
+        // Rows of zeros only multiply what is there; how often is kept in mind until the next row that counts.
+        let mut pending = 0;
+        for index in 0..roots.message() {
+            let start = index as u64 * self.layout.codewords() + columns.start;
+            let range = start..start + width as u64;
+            row.fill(0);
+            let mut any = false;
+            for segment in segments {
+                if segment.read(&range, row)? {
+                    any = true;
+                }
+                if let Some(common) = segment.common(&range) {
+                    let at = usize_of(common.start - start);
+                    visit(common.start, &row[at..at + usize_of(common.end - common.start)])?;
+                    self.options.observer.advance(common.end - common.start);
+                }
+            }
+            pending += 1;
+            if any {
+                self.fold(sums, row, pending);
+                pending = 0;
+            }
+        }
+        self.solve(sums, width, pending, parity);
+        Ok(())
+    }
+
+    /// Adds a row to each sum, after multiplying that by the `steps`th power of its point.
+    fn fold(&self, sums: &mut [u8], row: &[u8], steps: usize) {
+        let width = row.len();
+        let constants: Vec<Multiplier> =
+            (0..self.layout.roots().get()).map(|point| Multiplier::new(power(point * steps))).collect();
+        for start in (0..width).step_by(TILE) {
+            let end = (start + TILE).min(width);
+            for (sum, constant) in sums.chunks_mut(width).zip(&constants) {
+                (self.kernel.fold)(&mut sum[start..end], &row[start..end], constant);
+            }
+        }
+    }
+
+    /// Finds the parity whose codeword has the value 0 at each point. `pending` rows of zeros are still to be counted.
+    fn solve(&self, sums: &[u8], width: usize, pending: usize, parity: &mut Vec<u8>) {
+        let roots = self.layout.roots().get();
+        // The parity's own powers lie below the message's.
+        let shift = pending + roots;
+        parity.clear();
+        parity.resize(width * roots, 0);
+        let mut column = vec![0; width];
+        for (position, coefficients) in parity_matrix(roots).iter().rev().enumerate() {
+            column.fill(0);
+            for (point, (sum, &coefficient)) in sums.chunks(width).zip(coefficients).enumerate() {
+                let constant = Multiplier::new(field::multiply(coefficient, power(point * shift)));
+                (self.kernel.add_product)(&mut column, sum, &constant);
+            }
+            // The highest power comes first.
+            for (byte, target) in column.iter().zip(parity[position..].iter_mut().step_by(roots)) {
+                *target = *byte;
+            }
+        }
+    }
+
+    fn write(&self, columns: &Range<u64>, onto: Onto, scratch: &mut Scratch) -> Result<(), Error> {
+        let roots = self.layout.roots().get() as u64;
+        let offset = self.layout.offset() + columns.start * roots;
+        let Scratch { parity, sums, .. } = scratch;
+        let length = parity.len();
+        if onto == Onto::Parity {
+            let before = &mut sums[..length];
+            self.parity.read_exact_at(before, offset).map_err(|source| Error::Read {
+                device: Device::Parity,
+                offset,
+                length,
+                source,
+            })?;
+            parity.iter_mut().zip(before).for_each(|(byte, before)| *byte ^= *before);
+        }
+        self.parity.write_all_at(parity, offset).map_err(|source| Error::Write {
+            device: Device::Parity,
+            offset,
+            length,
+            source,
+        })
+    }
+}
+
+/// Row `m` gives the coefficient of `x^m` of the polynomial below degree `roots` from its values at the first `roots` powers of the
+/// generator.
+fn parity_matrix(roots: usize) -> Vec<Vec<u8>> {
+    let values: Vec<Vec<u8>> =
+        (0..roots).map(|point| (0..roots).map(|degree| power(point * degree)).collect()).collect();
+    // Different points make a Vandermonde matrix, which has an inverse.
+    field::invert(&values).unwrap_or_default()
+}
+
+fn usize_of(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
