@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// Blocks of holes: more than can be hashed on one thread before a signal arrives.
-const MANY: u64 = 8 << 20;
+const MANY: u64 = 64 << 20;
 
 fn sparse(sandbox: &Sandbox, name: &str, blocks: u64) {
     std::fs::File::create(sandbox.path(name)).unwrap().set_len(blocks * 4096).unwrap();

@@ -3,6 +3,8 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use anyhow::{Context as _, bail, ensure};
 use nix::libc::EIO;
@@ -181,4 +183,23 @@ pub(super) fn expect_refusal(activation: &Activation) -> anyhow::Result<Error> {
     let left = before.leaks();
     ensure!(left.is_empty(), "{error}: and left behind: {}", left.join(", "));
     Ok(error)
+}
+
+/// Does `work` for each of `items`, several at a time: a device takes milliseconds of work to go, and many more of the
+/// kernel's waiting for its own grace periods, which those that go together share.
+///
+/// All are done even if one fails; the error is the first one's.
+pub(super) fn side_by_side<T: Sync>(
+    items: &[T],
+    work: impl Fn(&T) -> anyhow::Result<()> + Sync,
+) -> anyhow::Result<()> {
+    const THREADS: usize = 12;
+    let next = AtomicUsize::new(0);
+    let take = || items.get(next.fetch_add(1, Ordering::Relaxed));
+    let worker = || std::iter::from_fn(take).map(&work).fold(Ok(()), anyhow::Result::and);
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..THREADS).map(|_| scope.spawn(worker)).collect();
+        let results = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| bail!("a thread panicked")));
+        results.fold(Ok(()), anyhow::Result::and)
+    })
 }

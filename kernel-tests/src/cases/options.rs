@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use verity_core::device::{
-    Corruption, Error, Fec, FecRoots, KernelVersion, Mapping, OnError, Refusal, Repairs, Table, TableOptions,
+    Activation, Corruption, Error, Fec, FecRoots, KernelVersion, Mapping, OnError, Refusal, Repairs, Table, TableOptions,
     Verdict, activate, query,
 };
 use verity_core::params::Params;
@@ -14,7 +14,7 @@ use verity_core::params::Params;
 use crate::case::{Case, Ending, OwnBoot};
 use crate::guest::{Context, Program, flip, pattern};
 
-use super::image::{self, Image, Place, expect_eio, expect_refusal, expect_verdict, remove};
+use super::image::{self, Image, Place, expect_eio, expect_refusal, expect_verdict, remove, side_by_side};
 
 pub(super) fn cases() -> Vec<Case> {
     let own = |ending| OwnBoot { ending, ..OwnBoot::default() };
@@ -260,7 +260,7 @@ fn try_verify_in_tasklet(context: &mut Context) -> anyhow::Result<()> {
     remove("tasklet")
 }
 
-/// The kernel's table of an active device; fails unless device-mapper's own tool shows the same.
+/// The kernel's table of an active device, and its status; fails unless device-mapper's own tool shows the same table.
 fn table_of(name: &str) -> anyhow::Result<Mapping> {
     let mapping = query(&name.parse()?)?.mapping.context("no table")?;
     let shown = Program::new("dmsetup").words("table").arg(name).succeed()?.stdout;
@@ -315,12 +315,13 @@ fn every_table(context: &mut Context) -> anyhow::Result<()> {
     } else {
         &[OnError::Fail]
     };
-    let mut tables = 0;
+    let mut tables = Vec::new();
     for corruption in [Corruption::Fail, Corruption::Ignore, Corruption::Restart, Corruption::Panic] {
         for &on_error in reactions {
-            for flags in 0..16 {
-                let flag = |bit: u8| flags & 1 << bit != 0;
-                let options = TableOptions {
+            for flags in 0..16_u8 {
+                let flag = |bit: u8| flags & (1 << bit) != 0;
+                let mut activation = image.activation(&format!("table{}", tables.len()))?;
+                activation.options = TableOptions {
                     corruption,
                     on_error,
                     ignore_zero_blocks: flag(0),
@@ -328,22 +329,20 @@ fn every_table(context: &mut Context) -> anyhow::Result<()> {
                     try_verify_in_tasklet: flag(2),
                     signature_key: None,
                 };
-                let mut activation = image.activation("table")?;
-                activation.options = options.clone();
                 let fec = Fec { device: parity.clone(), start_block: 3, blocks, roots: FecRoots::MAX };
                 activation.fec = flag(3).then_some(fec);
-                activate(&activation).with_context(|| format!("{options:?}"))?;
-                let table = query(&"table".parse()?)?.mapping.context("no table")?.table;
-                expect_table(&table, &image, &options, activation.fec.as_ref())?;
-                tables += 1;
-                if tables == 1 {
-                    table_of("table")?;
-                }
-                remove("table")?;
+                tables.push(activation);
             }
         }
     }
-    context.say(format!("{tables} tables"))
+    side_by_side(&tables, |activation| {
+        let Activation { name, options, fec, .. } = activation;
+        activate(activation).with_context(|| format!("{options:?}"))?;
+        let table = query(name)?.mapping.context("no table")?.table;
+        expect_table(&table, &image, options, fec.as_ref())?;
+        remove(&name.to_string())
+    })?;
+    context.say(format!("{} tables", tables.len()))
 }
 
 fn expect_table(

@@ -38,9 +38,10 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new("refusals/superblock", "a flipped bit in a field of the superblock is refused", superblock),
         Case::new(
             "refusals/fewer-blocks",
-            "a superblock that hides the last blocks is refused",
+            "verify refuses a superblock that hides the last blocks",
             fewer_blocks,
         ),
+        Case::new("refusals/kernel", "what the kernel refuses is told with its reason", kernel),
         Case::new("refusals/salt", "a flipped bit anywhere in the salt is refused", salt),
         Case::new("refusals/nobody", "who is not root gets exit code 2 from every command", nobody),
         Case::new(

@@ -97,7 +97,7 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<Code, Failu
     };
     session.print(
         || if session.quiet { format!("{}\n", formatted.root) } else { human::formatted(&formatted) },
-        || json::formatted(&formatted),
+        || json::formatted("format", &formatted),
     )?;
     Ok(Code::Success)
 }

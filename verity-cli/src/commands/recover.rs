@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
 use verity_core::journal::Recovery;
 
 use crate::cli::help::exit_codes;
 use crate::cli::options::Common;
 use crate::failure::{Code, Failure};
 use crate::files;
+use crate::output::json;
 use crate::session::Session;
 
 const HELP: &str = concat!(
@@ -49,11 +49,11 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
         Some(Recovery::Finished { .. }) => {
             ("finished", format!("{}: the change is complete now\n", hash.display()))
         }
-        Some(_) => ("never_begun", format!("{}: the change had not begun, and is dropped\n", hash.display())),
+        Some(_) => ("never-begun", format!("{}: the change had not begun, and is dropped\n", hash.display())),
     };
     session.print(
         || if session.quiet { String::new() } else { text },
-        || json!({ "hash_device": hash.display().to_string(), "recovery": outcome }),
+        || json::recovered(hash, outcome),
     )?;
     Ok(Code::Success)
 }

@@ -128,7 +128,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     let updated = Formatted { data: arguments.data.clone(), hash: hash.clone(), layout, root };
     session.print(
         || if session.quiet { format!("{root}\n") } else { human::formatted(&updated) },
-        || json::formatted(&updated),
+        || json::formatted("update", &updated),
     )?;
     Ok(Code::Success)
 }

@@ -41,6 +41,7 @@ pub(crate) fn human(benchmark: &Benchmark) -> String {
 pub(crate) fn json(benchmark: &Benchmark) -> Value {
     let Benchmark { processor, block_size, mebibytes, backends, trees, read } = benchmark;
     json!({
+        "command": "benchmark",
         "processor": processor,
         "block_size": block_size.get(),
         "tree_mebibytes": mebibytes,

@@ -66,10 +66,10 @@ fn layout(layout: &Layout) -> Value {
     })
 }
 
-pub(crate) fn formatted(formatted: &Formatted) -> Value {
+pub(crate) fn formatted(command: &str, formatted: &Formatted) -> Value {
     let Formatted { data, hash, layout: tree, root } = formatted;
     merged([
-        json!({"command": "format", "data_device": text(data), "hash_device": text(hash)}),
+        json!({"command": command, "data_device": text(data), "hash_device": text(hash)}),
         layout(tree),
         json!({"root_hash": root.to_string()}),
     ])
@@ -219,6 +219,10 @@ fn mapping(mapping: &Mapping) -> Value {
 
 fn device_path(device: &DeviceRef) -> String {
     human::device(device)
+}
+
+pub(crate) fn recovered(hash: &Path, result: &str) -> Value {
+    json!({"command": "recover", "hash_device": text(hash), "result": result})
 }
 
 pub(crate) fn completions(shell: &str, script: &str) -> Value {
