@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// Reads at a position, from several threads at once.
 pub trait ReadAt: Send + Sync {
@@ -55,6 +55,33 @@ pub trait WriteAt: Send + Sync {
 pub trait Storage: ReadAt + WriteAt {}
 
 impl<T: ReadAt + WriteAt + ?Sized> Storage for T {}
+
+/// What points to a device is one: a borrowed slice, a shared file.
+macro_rules! forward {
+    ($($pointer:ty),*) => {$(
+        impl<T: ReadAt + ?Sized> ReadAt for $pointer {
+            fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+                (**self).read_at(buffer, offset)
+            }
+
+            fn zeros_until(&self, offset: u64) -> io::Result<u64> {
+                (**self).zeros_until(offset)
+            }
+
+            fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+                (**self).read_exact_at(buffer, offset)
+            }
+        }
+
+        impl<T: WriteAt + ?Sized> WriteAt for $pointer {
+            fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+                (**self).write_all_at(bytes, offset)
+            }
+        }
+    )*};
+}
+
+forward!(&T, Box<T>, Arc<T>);
 
 impl ReadAt for File {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

@@ -1,16 +1,20 @@
 //! The cases, one file a theme.
 
+mod algorithms;
 mod baseline;
 mod closing;
 mod commands;
+mod corruption;
 mod demo;
 mod image;
 mod interop;
 mod lacking;
+mod loops;
 mod naming;
 mod options;
 mod races;
 mod refusals;
+mod rollback;
 mod tools;
 
 #[cfg(feature = "host")]
@@ -22,7 +26,11 @@ use crate::case::Case;
 pub(crate) fn all() -> Vec<Case> {
     [
         baseline::cases(),
+        loops::cases(),
         options::cases(),
+        corruption::cases(),
+        rollback::cases(),
+        algorithms::cases(),
         commands::cases(),
         interop::cases(),
         refusals::cases(),

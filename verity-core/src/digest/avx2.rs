@@ -21,14 +21,16 @@ macro_rules! kernel {
     ($(#[$doc:meta])* $name:ident, $hash:ty, $rounds:ident, $vector:ty) => {
         $(#[$doc])*
         pub(super) fn $name(states: &mut States<$hash>, input: &[u8], offsets: &[usize; MAX_LANES], blocks: usize) {
+            /// # Safety
+            /// As the rounds', whose instruction set this function enables.
             #[target_feature(enable = "avx2")]
-            fn compress(states: &mut States<$hash>, input: &[u8], offsets: &[usize; MAX_LANES], blocks: usize) {
-                // SAFETY: this function enables the instruction set, and its only caller, below, checks the bounds.
+            unsafe fn compress(states: &mut States<$hash>, input: &[u8], offsets: &[usize; MAX_LANES], blocks: usize) {
+                // SAFETY: this function's callers vouch for the instruction set and the bounds.
                 unsafe { sha2_rounds::$rounds::<$vector, 1, MAX_LANES>(states, input.as_ptr(), offsets, blocks) }
             }
             check_bounds::<$hash>(input, &offsets[..<$vector>::LANES], blocks);
             assert!(is_available(), "a kernel that this processor does not run");
-            // SAFETY: the instruction set was just asked for.
+            // SAFETY: the bounds and the instruction set were just checked.
             unsafe { compress(states, input, offsets, blocks) }
         }
     };

@@ -22,7 +22,10 @@ pub(super) fn is_available() -> bool {
 /// A group is bound by the latency of its rounds where there are four vector units (AMD's), and a second one fills the gaps. Where
 /// there are two (Intel's), one group keeps them busy, and a second only spills registers: 6 % slower as measured.
 pub(super) fn gains_from_two_groups() -> bool {
-    let leaf = __cpuid(0);
+    // Newer compilers take the call for safe, the oldest that is supported does not.
+    #[allow(unused_unsafe)]
+    // SAFETY: every x86-64 processor has the instruction.
+    let leaf = unsafe { __cpuid(0) };
     [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD"
 }
 
@@ -30,14 +33,16 @@ macro_rules! kernel {
     ($(#[$doc:meta])* $name:ident, $hash:ty, $rounds:ident, $vector:ty, $groups:literal) => {
         $(#[$doc])*
         pub(super) fn $name(states: &mut States<$hash>, input: &[u8], offsets: &[usize; MAX_LANES], blocks: usize) {
+            /// # Safety
+            /// As the rounds', whose instruction set this function enables.
             #[target_feature(enable = "avx512f,avx512bw")]
-            fn compress(states: &mut States<$hash>, input: &[u8], offsets: &[usize; MAX_LANES], blocks: usize) {
-                // SAFETY: this function enables the instruction set, and its only caller, below, checks the bounds.
+            unsafe fn compress(states: &mut States<$hash>, input: &[u8], offsets: &[usize; MAX_LANES], blocks: usize) {
+                // SAFETY: this function's callers vouch for the instruction set and the bounds.
                 unsafe { sha2_rounds::$rounds::<$vector, $groups, MAX_LANES>(states, input.as_ptr(), offsets, blocks) }
             }
             check_bounds::<$hash>(input, &offsets[..$groups * <$vector>::LANES], blocks);
             assert!(is_available(), "a kernel that this processor does not run");
-            // SAFETY: the instruction set was just asked for.
+            // SAFETY: the bounds and the instruction set were just checked.
             unsafe { compress(states, input, offsets, blocks) }
         }
     };

@@ -108,7 +108,8 @@ impl BlockHasher {
         let count = blocks.len() / block_size.bytes();
         assert_eq!(count * block_size.bytes(), blocks.len(), "a whole number of blocks");
         assert!(stride >= size, "digests would overlap");
-        assert!(count == 0 || (count - 1) * stride + size <= out.len(), "room for every digest");
+        let end = count.checked_sub(1).map_or(Some(0), |last| last.checked_mul(stride)?.checked_add(size));
+        assert!(end.is_some_and(|end| end <= out.len()), "room for every digest");
         self.backend.hash(blocks, block_size.bytes(), out, stride);
     }
 
@@ -127,6 +128,10 @@ impl BlockHasher {
 
 impl fmt::Debug for BlockHasher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BlockHasher").field("algorithm", &self.algorithm).finish_non_exhaustive()
+        let Self { algorithm, kind, backend: _ } = self;
+        f.debug_struct("BlockHasher")
+            .field("algorithm", algorithm)
+            .field("kind", kind)
+            .finish_non_exhaustive()
     }
 }

@@ -3,6 +3,7 @@
 //! The tree's levels lie before the leaf level, so where the leaf level belongs is known only at the end: until then
 //! it is kept in a store of its own (a file, for anything large), and moved when the data is complete.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -11,7 +12,7 @@ use std::thread::JoinHandle;
 
 use super::build::{Builder, write};
 use super::known::LevelHasher;
-use super::level::{Slots, usize_of};
+use super::level::{Slots, read, usize_of};
 use super::{Device, Error, Options, Threads};
 use crate::block::RootHash;
 use crate::digest::BlockHasher;
@@ -27,7 +28,10 @@ const MOVE_BYTES: u64 = 256 * 1024;
 
 /// A `Write` that passes data on and builds the tree over it, on several threads.
 ///
-/// Memory: two chunks of 512 KiB (or one block) for each thread, whatever the length.
+/// Memory: two chunks of 512 KiB for each thread and one more, whatever the length.
+///
+/// An error of a write is final: what was written cannot be completed to a tree any more. Dropped unfinished, the writer waits for
+/// its threads, so that nothing touches the store after that.
 ///
 /// ```
 /// use std::io::Write;
@@ -64,7 +68,7 @@ pub struct Built<W> {
 }
 
 impl<W: Write, S: Storage + 'static> TreeWriter<W, S> {
-    /// Passes data on to `inner` and keeps the leaf level in `store`, which should be empty.
+    /// Passes data on to `inner` and keeps the leaf level in `store`, from its first byte on.
     ///
     /// `store` needs room for one digest a data block: 1/128 of the data with the default parameters.
     #[must_use]
@@ -81,7 +85,8 @@ impl<W: Write, S: Storage + 'static> TreeWriter<W, S> {
         }
     }
 
-    /// Completes the tree in `hash`; the data must be a whole number of blocks by now.
+    /// Completes the tree in `hash`; the data must be a whole number of blocks by now. Neither `hash` is synced nor is the inner
+    /// writer flushed.
     ///
     /// The options' observer hears nothing (whoever writes knows how much was written), but can cancel.
     ///
@@ -99,66 +104,19 @@ impl<W: Write, S: Storage + 'static> TreeWriter<W, S> {
             return Err(Error::PartialBlock { length: self.length, surplus, block_size: block_size.get() });
         }
         let geometry = Geometry::new(&self.params, self.length / block_size.as_u64(), area)?;
-        // The only data block is the top of its tree, and has not been hashed into any level.
-        let first = std::mem::take(&mut self.chunk);
-        let only_block = if geometry.levels().is_empty() { first.clone() } else { Vec::new() };
-        self.pool.hash(first)?;
+        self.pool.hash(std::mem::take(&mut self.chunk))?;
         let store = self.pool.finish()?;
-        move_leaf_level(&store.storage, hash, &geometry, options)?;
-        let hasher = BlockHasher::new(&self.params);
-        let builder = Builder {
-            data: &only_block,
-            hash,
-            params: &self.params,
-            geometry: &geometry,
-            hasher: &hasher,
-            options,
+        let root = if geometry.levels().is_empty() {
+            store.first_digest()?
+        } else {
+            store.move_to(hash, &geometry, options)?;
+            let (data, hasher) = (Vec::new(), &store.hasher);
+            let builder =
+                Builder { data: &data, hash, params: &self.params, geometry: &geometry, hasher, options };
+            builder.build_upper_levels()?
         };
-        let root = builder.build_upper_levels()?;
         Ok(Built { inner: self.inner, geometry, root })
     }
-}
-
-fn move_leaf_level(
-    store: &dyn Storage,
-    hash: &dyn Storage,
-    geometry: &Geometry,
-    options: &Options<'_>,
-) -> Result<(), Error> {
-    if geometry.levels().is_empty() {
-        return Ok(());
-    }
-    let start = geometry.hash_block_offset(0, 0);
-    let length = geometry.hash_area_end() - start;
-    let mut buffer = vec![0; usize_of(MOVE_BYTES.min(length))];
-    let mut done = 0;
-    while done < length {
-        if options.observer.cancelled() {
-            return Err(Error::Cancelled);
-        }
-        let count = usize_of((length - done).min(MOVE_BYTES));
-        read_padded(store, &mut buffer[..count], done)?;
-        write(hash, Device::Hash, &buffer[..count], start + done)?;
-        done += count as u64;
-    }
-    Ok(())
-}
-
-/// Reads from the store, which ends with the last digest and not with the last block.
-fn read_padded(store: &dyn Storage, buffer: &mut [u8], offset: u64) -> Result<(), Error> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match store.read_at(&mut buffer[filled..], offset + filled as u64) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(source) => {
-                return Err(Error::Read { device: Device::LeafStore, offset, length: buffer.len(), source });
-            }
-        }
-    }
-    buffer[filled..].fill(0);
-    Ok(())
 }
 
 impl<W: Write, S: Storage + 'static> Write for TreeWriter<W, S> {
@@ -174,12 +132,23 @@ impl<W: Write, S: Storage + 'static> Write for TreeWriter<W, S> {
         if self.chunk.len() == self.chunk_size {
             let chunk = std::mem::take(&mut self.chunk);
             self.chunk = self.pool.hash(chunk).map_err(io::Error::other)?;
+            // Exactly: grown by and by it could take twice as much.
+            self.chunk.reserve_exact(self.chunk_size);
         }
         Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
+    }
+}
+
+impl<W, S> fmt::Debug for TreeWriter<W, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TreeWriter")
+            .field("params", &self.params)
+            .field("length", &self.length)
+            .finish_non_exhaustive()
     }
 }
 
@@ -238,7 +207,12 @@ impl<S: Storage + 'static> Pool<S> {
         match &self.queue {
             Some(queue) => queue.send((chunk, first)).map_err(|_| Error::Thread)?,
             // The system granted no thread at all.
-            None => self.store.hash(&chunk, first, &mut Vec::new())?,
+            None => {
+                self.store.hash_or_fail(&self.store.level_hasher(), &chunk, first, &mut Vec::new());
+                if self.store.failed.load(Ordering::Relaxed) {
+                    return Err(self.store.take_failure());
+                }
+            }
         }
         let mut next = self.spent.try_recv().unwrap_or_default();
         next.clear();
@@ -247,38 +221,68 @@ impl<S: Storage + 'static> Pool<S> {
 
     /// Waits for all that was handed over.
     fn finish(mut self) -> Result<Arc<Store<S>>, Error> {
-        self.queue = None;
-        for thread in self.threads.drain(..) {
-            thread.join().map_err(|_| Error::Thread)?;
-        }
+        let all_ended_well = self.join();
         if self.store.failed.load(Ordering::Relaxed) {
             Err(self.store.take_failure())
+        } else if all_ended_well {
+            Ok(Arc::clone(&self.store))
         } else {
-            Ok(self.store)
+            Err(Error::Thread)
         }
+    }
+}
+
+impl<S> Pool<S> {
+    /// Lets the threads end, and waits until they have. False if one of them panicked.
+    fn join(&mut self) -> bool {
+        self.queue = None;
+        self.threads.drain(..).map(|thread| thread.join().is_ok()).fold(true, |all, one| all && one)
+    }
+}
+
+impl<S> Drop for Pool<S> {
+    fn drop(&mut self) {
+        // What still waits to be hashed is no longer needed.
+        self.store.failed.store(true, Ordering::Relaxed);
+        self.join();
     }
 }
 
 impl<S: Storage> Store<S> {
     /// A thread's life: chunks until there are no more.
     fn work(&self, chunks: &Mutex<Receiver<(Vec<u8>, u64)>>, give_back: &SyncSender<Vec<u8>>) {
-        let mut digests = Vec::new();
+        let (hasher, mut digests) = (self.level_hasher(), Vec::new());
         loop {
             let next = chunks.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok((chunk, first)) = next else { break };
             // After a failure the queue is still emptied, so that the writer never waits for nobody.
-            if !self.failed.load(Ordering::Relaxed)
-                && let Err(error) = self.hash(&chunk, first, &mut digests)
-            {
-                self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                self.failed.store(true, Ordering::Relaxed);
+            if !self.failed.load(Ordering::Relaxed) {
+                self.hash_or_fail(&hasher, &chunk, first, &mut digests);
             }
             // Whoever wrote may be gone already, and then nobody needs the buffer.
             let _ = give_back.try_send(chunk);
         }
     }
 
-    fn hash(&self, chunk: &[u8], first: u64, digests: &mut Vec<u8>) -> Result<(), Error> {
+    fn level_hasher(&self) -> LevelHasher<'_> {
+        LevelHasher::new(&self.hasher, 0, &self.params)
+    }
+
+    /// Hashes a chunk, or keeps the first failure.
+    fn hash_or_fail(&self, hasher: &LevelHasher<'_>, chunk: &[u8], first: u64, digests: &mut Vec<u8>) {
+        if let Err(error) = self.hash(hasher, chunk, first, digests) {
+            self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            self.failed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn hash(
+        &self,
+        hasher: &LevelHasher<'_>,
+        chunk: &[u8],
+        first: u64,
+        digests: &mut Vec<u8>,
+    ) -> Result<(), Error> {
         let block_size = self.params.data_block_size;
         let blocks = (chunk.len() / block_size.bytes()) as u64;
         if blocks == 0 {
@@ -288,9 +292,38 @@ impl<S: Storage> Store<S> {
         let region = self.slots.region(&(first..first + blocks), u64::MAX);
         digests.clear();
         digests.resize(usize_of(region.end - region.start), 0);
-        let hasher = LevelHasher::new(&self.hasher, 0, &self.params);
-        self.slots.fill(&hasher, chunk, first, digests, region.start);
+        self.slots.fill(hasher, chunk, first, digests, region.start);
         write(&self.storage, Device::LeafStore, digests, region.start)
+    }
+
+    /// The digest of the first data block: where that is the only one, it has no level to be moved to, and is the root hash.
+    fn first_digest(&self) -> Result<RootHash, Error> {
+        let mut digest = vec![0; self.hasher.digest_size()];
+        read(&self.storage, Device::LeafStore, &mut digest, 0)?;
+        Ok(RootHash::from_digest(&digest))
+    }
+
+    /// Moves the leaf level to its place.
+    fn move_to(&self, hash: &dyn Storage, geometry: &Geometry, options: &Options<'_>) -> Result<(), Error> {
+        let start = geometry.hash_block_offset(0, 0);
+        let length = geometry.hash_area_end() - start;
+        // The store ends with the last digest, the level with the block that this lies in.
+        let stored = self.slots.position(geometry.data_blocks());
+        let mut buffer = vec![0; usize_of(MOVE_BYTES.min(length))];
+        let mut done = 0;
+        while done < length {
+            if options.observer.cancelled() {
+                return Err(Error::Cancelled);
+            }
+            let count = usize_of((length - done).min(MOVE_BYTES));
+            let piece = &mut buffer[..count];
+            let (digests, spare) = piece.split_at_mut(usize_of(stored.saturating_sub(done)).min(count));
+            read(&self.storage, Device::LeafStore, digests, done)?;
+            spare.fill(0);
+            write(hash, Device::Hash, piece, start + done)?;
+            done += count as u64;
+        }
+        Ok(())
     }
 
     fn take_failure(&self) -> Error {
