@@ -1,6 +1,7 @@
 //! Block sizes, salts and root hashes: the small values that every other module speaks in.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 use crate::algorithm::{Algorithm, MAX_DIGEST_SIZE};
@@ -196,6 +197,12 @@ impl PartialEq for RootHash {
 }
 
 impl Eq for RootHash {}
+
+impl Hash for RootHash {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
+    }
+}
 
 impl fmt::Display for RootHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

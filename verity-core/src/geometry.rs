@@ -10,7 +10,7 @@ use crate::superblock::Superblock;
 pub const MAX_LEVELS: usize = 63;
 
 /// File offsets are signed 64-bit numbers in every system call.
-const MAX_OFFSET: u64 = i64::MAX as u64;
+pub(crate) const MAX_OFFSET: u64 = i64::MAX as u64;
 
 /// Where on the hash device a tree begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +88,7 @@ pub struct Geometry {
     data_blocks: u64,
     data_block_size: u64,
     hash_block_size: u64,
+    digests_per_block: u64,
     first_tree_block: u64,
     hash_blocks: u64,
     levels: Vec<Level>,
@@ -132,10 +133,28 @@ impl Geometry {
             data_blocks,
             data_block_size,
             hash_block_size,
+            digests_per_block,
             first_tree_block,
             hash_blocks: next - first_tree_block,
             levels,
         })
+    }
+
+    /// Checks that this was laid out for parameters like these: for their block sizes, and for digests of their size.
+    ///
+    /// Whoever is given a geometry and parameters asks, since every position would be wrong otherwise.
+    ///
+    /// # Errors
+    /// [`GeometryError::OtherParams`].
+    pub const fn check_params(&self, params: &Params) -> Result<(), GeometryError> {
+        if self.data_block_size == params.data_block_size.as_u64()
+            && self.hash_block_size == params.hash_block_size.as_u64()
+            && self.digests_per_block == params.digests_per_block()
+        {
+            Ok(())
+        } else {
+            Err(GeometryError::OtherParams)
+        }
     }
 
     /// The hash area that this was made for.
@@ -184,6 +203,9 @@ impl Geometry {
     }
 
     /// How many digests a level holds: one for each block of the level below, or of the data.
+    ///
+    /// # Panics
+    /// If there is no such level.
     #[must_use]
     pub fn digests_in(&self, level: usize) -> u64 {
         match level.checked_sub(1) {
@@ -193,6 +215,9 @@ impl Geometry {
     }
 
     /// The byte offset on the hash device of block `index` of `level`.
+    ///
+    /// # Panics
+    /// If there is no such level.
     #[must_use]
     pub fn hash_block_offset(&self, level: usize, index: u64) -> u64 {
         (self.levels[level].first_block + index) * self.hash_block_size
@@ -235,6 +260,11 @@ pub enum GeometryError {
     /// A position beyond what a file offset can express.
     #[error("the tree would pass 2^63 bytes: data blocks or hash offset is too large")]
     TooLarge,
+    /// A geometry and parameters that do not belong together.
+    #[error(
+        "the tree was laid out for other block sizes, or digests of another size, than the parameters have"
+    )]
+    OtherParams,
     /// Data and tree in one file, on top of each other.
     #[error(
         "hash offset {hash_offset} lies inside the data, which ends at byte {data_bytes} of the same file"
@@ -322,6 +352,21 @@ mod tests {
             Geometry::new(&params, 2, HashArea::bare(512)),
             Err(GeometryError::Unaligned { offset: 512, alignment: 4096 })
         );
+    }
+
+    #[test]
+    fn a_geometry_is_for_its_parameters_alone() {
+        let params = Params::default();
+        let geometry = Geometry::new(&params, 10, HashArea::bare(0)).unwrap();
+        let salted = Params { salt: crate::block::Salt::new(b"salt").unwrap(), ..params.clone() };
+        assert_eq!(geometry.check_params(&salted), Ok(()));
+        for other in [
+            Params { data_block_size: BlockSize::MIN, ..params.clone() },
+            Params { hash_block_size: BlockSize::MIN, ..params.clone() },
+            Params { algorithm: crate::algorithm::Algorithm::Sha512, ..params.clone() },
+        ] {
+            assert_eq!(geometry.check_params(&other), Err(GeometryError::OtherParams));
+        }
     }
 
     #[test]

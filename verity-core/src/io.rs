@@ -182,6 +182,27 @@ mod tests {
         }
     }
 
+    /// A hole that a file knows of is not lost behind a pointer to the file.
+    #[test]
+    fn what_points_to_a_device_answers_as_the_device() {
+        struct Zeros;
+        impl ReadAt for Zeros {
+            fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
+                Ok(0)
+            }
+
+            fn zeros_until(&self, offset: u64) -> io::Result<u64> {
+                Ok(offset + 7)
+            }
+        }
+        let pointers: [&dyn ReadAt; 3] = [&&Zeros, &Box::new(Zeros), &Arc::new(Zeros)];
+        assert!(pointers.iter().all(|pointer| matches!(pointer.zeros_until(1), Ok(8))));
+        let slice: &[u8] = &[1, 2, 3];
+        let mut byte = [0];
+        ReadAt::read_exact_at(&slice, &mut byte, 2).unwrap();
+        assert_eq!(byte, [3]);
+    }
+
     #[test]
     fn a_memory_device_grows_with_zeros() {
         let device = MemoryDevice::default();

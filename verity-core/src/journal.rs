@@ -20,12 +20,14 @@
 //! | 512 | | entries: block number (8 bytes), then the block |
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
 use crate::block::BlockSize;
+use crate::geometry::MAX_OFFSET;
 use crate::io::{ReadAt, Storage, WriteAt};
 
 const MAGIC: &[u8; 16] = b"verity-journal\0\0";
@@ -68,7 +70,10 @@ pub struct Journal<'a> {
 }
 
 impl<'a> Journal<'a> {
-    /// Begins a journal for `device` in `log`, which should be empty. Changes are kept in blocks of `block_size`.
+    /// Begins a journal for `device` in `log`, which must be empty (what it held could be taken for a header of this journal's), and
+    /// stay there through a power cut: a new file does so when its directory is synced.
+    ///
+    /// Changes are kept in blocks of `block_size`; a device whose last block is a partial one grows to a whole one if that changes.
     ///
     /// `identity` is any number that tells the device from one that may have taken its place when the journal is found, such as
     /// a file's inode number.
@@ -77,19 +82,30 @@ impl<'a> Journal<'a> {
         Self { device, log, block_size: block_size.as_u64(), identity, entries: Mutex::default() }
     }
 
-    /// Makes the changes durable, then applies them to the device and makes that durable too. The log can then be deleted.
+    /// Makes the changes durable, then applies them to the device and makes that durable too. The log can then be deleted, and has to
+    /// be before the device is changed in any other way: to apply it again would take that back.
     ///
     /// # Errors
-    /// An error before the header is durable leaves the device as it was, a later one leaves a journal that [`recover`] applies.
+    /// [`JournalError::Log`] leaves the device as it was. [`JournalError::Device`] and [`JournalError::Unfinished`] may leave it half
+    /// changed, with a journal that [`recover`] applies.
     pub fn commit(self) -> Result<(), JournalError> {
         let count = self.entries.into_inner().unwrap_or_else(PoisonError::into_inner).len() as u64;
-        let digest = digest_entries(self.log, self.block_size, count).map_err(JournalError::Log)?;
+        let digest = digest_entries(self.log, self.block_size, count)?;
         // Entries first: a header vouches for what is already there.
         self.log.sync().map_err(JournalError::Log)?;
         let header = encode_header(self.block_size, count, &digest, self.identity);
         self.log.write_all_at(&header, 0).map_err(JournalError::Log)?;
         self.log.sync().map_err(JournalError::Log)?;
         apply(self.log, self.device, self.block_size, count)
+    }
+}
+
+impl fmt::Debug for Journal<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal")
+            .field("block_size", &self.block_size)
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
     }
 }
 
@@ -191,9 +207,11 @@ pub fn recover(log: &dyn ReadAt, device: &dyn Durable, identity: u64) -> Result<
     if made_for != identity {
         return Err(JournalError::OtherDevice);
     }
-    let found = digest_entries(log, block_size, count).map_err(|error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => JournalError::Damaged("it ends before its last entry"),
-        _ => JournalError::Log(error),
+    let found = digest_entries(log, block_size, count).map_err(|error| match error {
+        JournalError::Log(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            JournalError::Damaged("it ends before its last entry")
+        }
+        other => other,
     })?;
     if found != digest {
         return Err(JournalError::Damaged("its entries do not match their digest"));
@@ -204,23 +222,22 @@ pub fn recover(log: &dyn ReadAt, device: &dyn Durable, identity: u64) -> Result<
 
 fn apply(log: &dyn ReadAt, device: &dyn Durable, block_size: u64, count: u64) -> Result<(), JournalError> {
     for_each_entry(log, block_size, count, |block, content| {
-        let offset =
-            block.checked_mul(block_size).ok_or(JournalError::Damaged("a block number is too large"))?;
-        device.write_all_at(content, offset).map_err(JournalError::Device)
+        device.write_all_at(content, block * block_size).map_err(JournalError::Device)
+    })
+    .map_err(|error| match error {
+        JournalError::Log(error) => JournalError::Unfinished(error),
+        other => other,
     })?;
     device.sync().map_err(JournalError::Device)
 }
 
-fn digest_entries(log: &dyn ReadAt, block_size: u64, count: u64) -> io::Result<[u8; 32]> {
+/// The digest of the entries, each of which lies at a place that a device can have: all are looked at before one is applied.
+fn digest_entries(log: &dyn ReadAt, block_size: u64, count: u64) -> Result<[u8; 32], JournalError> {
     let mut digest = Sha256::new();
     for_each_entry(log, block_size, count, |block, content| {
         digest.update(block.to_le_bytes());
         digest.update(content);
         Ok(())
-    })
-    .map_err(|error| match error {
-        JournalError::Log(error) | JournalError::Device(error) => error,
-        other => io::Error::new(io::ErrorKind::InvalidData, other),
     })?;
     Ok(digest.finalize().into())
 }
@@ -236,8 +253,12 @@ fn for_each_entry(
     for _ in 0..count {
         log.read_exact_at(&mut entry, offset).map_err(JournalError::Log)?;
         let (number, content) = entry.split_at(8);
-        let number = number.first_chunk().copied().unwrap_or_default();
-        visit(u64::from_le_bytes(number), content)?;
+        let block = u64::from_le_bytes(number.first_chunk().copied().unwrap_or_default());
+        let end = block.checked_add(1).and_then(|blocks| blocks.checked_mul(block_size));
+        if end.is_none_or(|end| end > MAX_OFFSET) {
+            return Err(JournalError::Damaged("a block number is too large"));
+        }
+        visit(block, content)?;
         offset =
             offset.checked_add(8 + block_size).ok_or(JournalError::Damaged("it has too many entries"))?;
     }
@@ -297,9 +318,12 @@ fn usize_of(bytes: u64) -> usize {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JournalError {
-    /// The journal could not be read or written.
+    /// The journal could not be read or written. By that nothing was changed on the device.
     #[error("journal: {0}")]
     Log(#[source] io::Error),
+    /// The journal could not be read while it was applied. The device may be half changed until that is tried again.
+    #[error("journal: {0}, while it was applied; the device may be half changed until it is applied again")]
+    Unfinished(#[source] io::Error),
     /// The device could not be written. The journal is whole, and will be applied when that is tried again.
     #[error("device: {0}; the journal is complete and can be applied again")]
     Device(#[source] io::Error),
@@ -363,6 +387,62 @@ mod tests {
         let mut without_header = whole.clone();
         without_header[..HEADER_SIZE].fill(0);
         assert_eq!(recover(&without_header, &device(), 7).unwrap(), Recovery::NeverBegun);
+    }
+
+    /// Whoever writes a journal can compute digests: what it says must still be possible before any of it is done.
+    #[test]
+    fn a_journal_with_an_impossible_block_changes_nothing() {
+        for block in [u64::MAX, u64::MAX / 512, 1 << 54] {
+            let log = MemoryDevice::default();
+            for (index, number) in [0, block].into_iter().enumerate() {
+                let entry = [&number.to_le_bytes()[..], &[7; 512]].concat();
+                log.write_all_at(&entry, FIRST_ENTRY + index as u64 * 520).unwrap();
+            }
+            let mut digest = Sha256::new();
+            digest.update(&log.contents()[512..]);
+            log.write_all_at(&encode_header(512, 2, &digest.finalize().into(), 7), 0).unwrap();
+            let target = device();
+            assert!(matches!(recover(&log, &target, 7), Err(JournalError::Damaged(_))), "{block}");
+            assert!(target.contents() == device().contents());
+        }
+    }
+
+    /// Entries are counted by their bytes, never by what the header says of them.
+    #[test]
+    fn a_journal_with_an_absurd_count_is_damaged() {
+        let log = MemoryDevice::new(vec![0; 4096]);
+        log.write_all_at(&encode_header(512, u64::MAX, &[0; 32], 7), 0).unwrap();
+        assert!(matches!(recover(&log, &device(), 7), Err(JournalError::Damaged(_))));
+    }
+
+    #[test]
+    fn a_journal_that_cannot_be_read_back_says_whether_the_device_was_touched() {
+        /// Fails after so many reads.
+        struct Failing<'a>(&'a MemoryDevice, std::sync::atomic::AtomicU32);
+        impl ReadAt for Failing<'_> {
+            fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+                use std::sync::atomic::Ordering::Relaxed;
+                match self.1.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)) {
+                    Ok(_) => self.0.read_at(buffer, offset),
+                    Err(_) => Err(io::ErrorKind::Other.into()),
+                }
+            }
+        }
+        let (changed, log) = (device(), MemoryDevice::default());
+        let journal = Journal::new(&changed, &log, BlockSize::MIN, 7);
+        journal.write_all_at(&[7; 700], 400).unwrap();
+        journal.commit().unwrap();
+        // The header, three entries to check, three to apply.
+        for reads in 0..7 {
+            let target = device();
+            let result = recover(&Failing(&log, reads.into()), &target, 7);
+            let untouched = target.contents() == device().contents();
+            match result {
+                Err(JournalError::Log(_)) => assert!(reads < 4 && untouched),
+                Err(JournalError::Unfinished(_)) => assert!(reads >= 4 && untouched == (reads == 4)),
+                other => panic!("{reads}: {other:?}"),
+            }
+        }
     }
 
     #[test]

@@ -334,7 +334,7 @@ fn a_leaf_store_with_something_in_it_makes_the_same_tree() {
         let hash = MemoryDevice::default();
         let built = writer.finish(&hash, fixture.geometry.area(), &Options::default()).unwrap();
         assert_eq!(built.root, fixture.root);
-        assert!(fixture.geometry.hash_block_offset(1, 0) > 0 && hash.into_bytes()[512..] == fixture.hash[512..]);
+        assert!(hash.into_bytes()[512..] == fixture.hash[512..]);
     }
 }
 
@@ -365,9 +365,63 @@ fn a_dropped_writer_leaves_no_thread_at_its_store() {
     use std::io::Write;
     let store = std::sync::Arc::new(MemoryDevice::default());
     let threads = Threads::new(4).unwrap();
-    let mut writer =
-        tree::TreeWriter::new(std::io::sink(), store.clone(), &Params::default(), threads);
+    let mut writer = tree::TreeWriter::new(std::io::sink(), store.clone(), &Params::default(), threads);
     writer.write_all(&noise(5 << 20)).unwrap();
     drop(writer);
     assert_eq!(std::sync::Arc::strong_count(&store), 1);
+}
+
+/// A geometry of other parameters would have every block read from a wrong place.
+#[test]
+fn a_geometry_of_other_parameters_is_refused() {
+    let Fixture { params, geometry, data, hash, root } = Fixture::small(300);
+    let other = Params { hash_block_size: BlockSize::default(), ..params };
+    let options = Options::default();
+    let target = MemoryDevice::default();
+    let old = tree::Old { hash: &hash, geometry: &geometry, root: &root };
+    let results = [
+        tree::build(&data, &target, &other, &geometry, &options).err(),
+        tree::verify(&data, &hash, &other, &geometry, &root, &options).err(),
+        tree::verify_top(&data, &hash, &other, &geometry, &root).err(),
+        tree::update(&data, &target, &other, &geometry, &old, &[], &options).err(),
+        tree::update_in_place(&data, &target, &other, &geometry, &root, &[], &options).err(),
+    ];
+    for result in results {
+        assert!(matches!(result, Some(Error::Geometry(_))), "{result:?}");
+    }
+    assert!(target.into_bytes().is_empty());
+}
+
+/// A wrong root hash is told at once, and nothing below the top block is read.
+#[test]
+fn below_a_bad_top_block_nothing_is_read() {
+    let fixture = Fixture::small(300);
+    let root = RootHash::new(Algorithm::Sha256, &[7; 32]).unwrap();
+    let no_data: Vec<u8> = Vec::new();
+    let Fixture { params, geometry, hash, .. } = &fixture;
+    let report = tree::verify(&no_data, hash, params, geometry, &root, &Options::default()).unwrap();
+    assert_eq!((report.bad_hash_blocks, report.unverifiable_blocks), (1, 300 + 19 + 2));
+}
+
+/// Whoever shows progress gets to see the end of it, whatever the tree's shape.
+#[test]
+fn all_of_the_data_is_reported_as_progress() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    #[derive(Default)]
+    struct Sum(AtomicU64);
+    impl verity_core::progress::Observer for Sum {
+        fn advance(&self, bytes: u64) {
+            self.0.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+    for blocks in [1, 2, 300] {
+        let Fixture { params, geometry, data, hash, root } = Fixture::small(blocks);
+        let wrong = RootHash::new(Algorithm::Sha256, &[7; 32]).unwrap();
+        let sum = Sum::default();
+        let options = Options { observer: &sum, ..Options::default() };
+        tree::build(&data, &MemoryDevice::default(), &params, &geometry, &options).unwrap();
+        tree::verify(&data, &hash, &params, &geometry, &root, &options).unwrap();
+        tree::verify(&data, &hash, &params, &geometry, &wrong, &options).unwrap();
+        assert_eq!(sum.0.into_inner(), 3 * blocks * 512);
+    }
 }

@@ -39,7 +39,8 @@ fn oracle(params: &Params, block: &[u8]) -> Vec<u8> {
 
 /// The backends that run here.
 fn backends() -> Vec<BackendKind> {
-    let (here, missing): (Vec<_>, Vec<_>) = BackendKind::ALL.into_iter().partition(|kind| kind.is_available());
+    let (here, missing): (Vec<_>, Vec<_>) =
+        BackendKind::ALL.into_iter().partition(|kind| kind.is_available());
     eprintln!("digest backends that run here: {here:?}; skipped, this processor lacks them: {missing:?}");
     here
 }
@@ -60,7 +61,10 @@ fn check(kind: BackendKind, params: &Params, count: usize, shift: usize, gap: us
     for (index, slot) in out[..count * stride].chunks(stride).enumerate() {
         let expected = oracle(params, &blocks[index * size..(index + 1) * size]);
         assert_eq!(slot[..digest_size], expected, "{kind} {params:?}: block {index} of {count}");
-        assert!(slot[digest_size..].iter().all(|&byte| byte == GUARD), "{kind}: gap {index} of {count} was written");
+        assert!(
+            slot[digest_size..].iter().all(|&byte| byte == GUARD),
+            "{kind}: gap {index} of {count} was written"
+        );
     }
     assert!(out[end..].iter().all(|&byte| byte == GUARD), "{kind}: written behind the last of {count}");
 }
@@ -85,7 +89,13 @@ fn every_salt_length_and_hash_type() {
             for length in 0..=256 {
                 for hash_type in [HashType::ChromeOs, HashType::Normal] {
                     let salt = Salt::new(&noise(length)).unwrap();
-                    let params = Params { algorithm, hash_type, data_block_size: BlockSize::MIN, salt, ..Params::default() };
+                    let params = Params {
+                        algorithm,
+                        hash_type,
+                        data_block_size: BlockSize::MIN,
+                        salt,
+                        ..Params::default()
+                    };
                     check(kind, &params, 17, 1, 0);
                 }
             }

@@ -76,6 +76,8 @@ fn comparing_finds_the_blocks_that_changed() {
     assert_eq!(found, [0..512, 4_608..6_656, 153_088..153_600]);
     let none = tree::changed_ranges(&before, &before, block_size, 300, &Options::default()).unwrap();
     assert_eq!(none, []);
+    let absurd = tree::changed_ranges(&before, &after, block_size, u64::MAX, &Options::default());
+    assert!(matches!(absurd, Err(Error::Geometry(_))), "{absurd:?}");
 }
 
 #[test]
@@ -87,7 +89,8 @@ fn a_rotten_tree_is_not_taken_over() {
         old.hash[at] ^= 1;
         let before = Old { hash: &old.hash, geometry: &old.geometry, root: &old.root };
         let hash = MemoryDevice::default();
-        let result = tree::update(&old.data, &hash, &old.params, &old.geometry, &before, &[0..1, 7..9], &options);
+        let result =
+            tree::update(&old.data, &hash, &old.params, &old.geometry, &before, &[0..1, 7..9], &options);
         assert!(matches!(result, Err(Error::OldTree(_))), "level {level}: {result:?}");
         old.hash[at] ^= 1;
     }

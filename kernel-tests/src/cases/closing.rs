@@ -12,7 +12,7 @@ use crate::case::Case;
 use crate::guest::{Context, Program, device_mapper_devices, loop_devices};
 
 use super::image::expect_absent;
-use super::tools::{Image, Tool, expect_refused, expect_silence, node};
+use super::tools::{Image, Tool, drop_in, expect_refused, expect_silence, node};
 
 /// The kernel removes a device whose removal was put off right after its last user is gone, not before.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -29,6 +29,11 @@ pub(super) fn cases() -> Vec<Case> {
             exists,
         ),
         Case::new("closing/foreign", "a device that is not dm-verity's is left alone", foreign),
+        Case::new(
+            "closing/drop-in",
+            "under the C tool's name the same is said in the C tool's words",
+            as_drop_in,
+        ),
         Case::new("closing/loops", "a close leaves the loop devices of other devices alone", loops),
     ]
 }
@@ -125,6 +130,40 @@ fn foreign(_: &mut Context) -> anyhow::Result<()> {
     }
     let list = verity("list").succeed()?;
     ensure!(!list.stdout.contains("foreign"), "listed as one of ours: {list}");
+    Program::new("dmsetup").words("remove foreign").succeed()?;
+    Ok(())
+}
+
+fn as_drop_in(context: &mut Context) -> anyhow::Result<()> {
+    let image = Image::new(context)?;
+    let said = |words: &str, name: Option<&str>| -> anyhow::Result<()> {
+        let mut seen = Vec::new();
+        for tool in [Tool::Veritysetup.run(words), drop_in(context, words)?] {
+            let tool = match name {
+                Some(name) => image.open_with(tool, name, &image.root),
+                None => tool,
+            };
+            let output = tool.run()?;
+            seen.push((output.code, output.stdout, output.stderr));
+        }
+        ensure!(seen[0] == seen[1], "{words}: the C tool: {:?}, the drop-in: {:?}", seen[0], seen[1]);
+        Ok(())
+    };
+    said("close absent", None)?;
+    said("close --deferred absent", None)?;
+    said("close --cancel-deferred absent", None)?;
+    said("status absent", None)?;
+    expect_silence(image.open(Tool::Verity, "present"))?;
+    said("open", Some("present"))?;
+    let file = user("present")?;
+    said("close present", None)?;
+    said("close --deferred present", None)?;
+    said("close --cancel-deferred present", None)?;
+    drop(file);
+    expect_silence(verity("close present"))?;
+    Program::new("dmsetup").words("create foreign --table").arg("0 8 error").succeed()?;
+    said("close foreign", None)?;
+    said("status foreign", None)?;
     Program::new("dmsetup").words("remove foreign").succeed()?;
     Ok(())
 }

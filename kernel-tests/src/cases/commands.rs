@@ -81,11 +81,7 @@ fn expect_same_status(context: &Context, name: &str) -> anyhow::Result<()> {
 
 fn status(context: &mut Context) -> anyhow::Result<()> {
     for tool in Tool::ALL {
-        for layout in [
-            Layout::default(),
-            Layout { hash_type: 0, superblock: false, with_data: true },
-            Layout { hash_type: 1, superblock: true, with_data: true },
-        ] {
+        for layout in [Layout::default(), Layout { hash_type: 0, superblock: false, with_data: true }] {
             let image = Image::make(context, tool, layout)?;
             image.open(tool, "shown").succeed()?;
             expect_same_status(context, "shown")?;
@@ -272,7 +268,7 @@ fn taken(program: Program) -> anyhow::Result<Taken> {
 
 /// No limit is put on the time: an emulated processor takes ten times as long as the real one, or a hundred.
 fn time(context: &mut Context) -> anyhow::Result<()> {
-    const TIMES: usize = 5;
+    const TIMES: usize = 3;
     let mut said = Vec::new();
     for (size, bytes) in [("1 MiB", 1 << 20), ("1 GiB", 1 << 30)] {
         let data = context.sparse("data", bytes)?;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -14,6 +14,7 @@ use verity_core::device::{
     query,
 };
 use verity_core::geometry::{Geometry, HashArea};
+use verity_core::io::WriteAt as _;
 use verity_core::params::Params;
 use verity_core::superblock::Superblock;
 use verity_core::tree;
@@ -95,9 +96,12 @@ impl Image {
         let mut uuid = None;
         if area.has_superblock() {
             let superblock = Superblock { uuid: UUID, params: params.clone(), data_blocks: blocks };
-            verity_core::io::WriteAt::write_all_at(&file, &superblock.encode(), area.offset())?;
+            file.write_all_at(&superblock.encode(), area.offset())?;
             uuid = Some(UUID);
         }
+        // Where there is no tree the superblock alone does not fill the hash block that it is in.
+        let len = file.metadata().context("the hash file")?.len();
+        file.set_len(len.max(geometry.hash_area_end())).context("growing the hash file")?;
         Ok(Self { data, hash, params, geometry, root, bytes, uuid })
     }
 
@@ -132,7 +136,12 @@ impl Image {
 
     /// Fails unless the whole device reads as the data was.
     pub(super) fn expect_whole(&self, active: &Active) -> anyhow::Result<()> {
-        let read = read_direct(&active.node, 0, self.bytes.len()).context("reading the whole device")?;
+        self.expect_whole_at(&active.node)
+    }
+
+    /// Fails unless the whole of what is at `node` reads as the data was.
+    pub(super) fn expect_whole_at(&self, node: &Path) -> anyhow::Result<()> {
+        let read = read_direct(node, 0, self.bytes.len()).context("reading the whole device")?;
         ensure!(read == self.bytes, "the device does not hold what its data file holds");
         Ok(())
     }
@@ -199,7 +208,8 @@ pub(super) fn side_by_side<T: Sync>(
     let worker = || std::iter::from_fn(take).map(&work).fold(Ok(()), anyhow::Result::and);
     thread::scope(|scope| {
         let workers: Vec<_> = (0..THREADS).map(|_| scope.spawn(worker)).collect();
-        let results = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| bail!("a thread panicked")));
+        let results =
+            workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| bail!("a thread panicked")));
         results.fold(Ok(()), anyhow::Result::and)
     })
 }

@@ -9,9 +9,11 @@ mod demo;
 mod image;
 mod interop;
 mod lacking;
+mod limits;
 mod loops;
 mod naming;
 mod options;
+mod queries;
 mod races;
 mod refusals;
 mod rollback;
@@ -31,6 +33,8 @@ pub(crate) fn all() -> Vec<Case> {
         corruption::cases(),
         rollback::cases(),
         algorithms::cases(),
+        limits::cases(),
+        queries::cases(),
         commands::cases(),
         interop::cases(),
         refusals::cases(),

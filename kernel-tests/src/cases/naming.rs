@@ -42,7 +42,7 @@ fn limit(context: &mut Context) -> anyhow::Result<()> {
 
 fn odd(context: &mut Context) -> anyhow::Result<()> {
     let image = Image::new(context)?;
-    for name in ["my layer", "größe", r"back\slash", "a+b=c@d#e.f:g", "-dash", "quote'\"$(x)"] {
+    for name in ["my layer", "größe", r"back\slash", "-a+b=c@d#e.f:g", "'quoted' \"$(x)\""] {
         for tool in Tool::ALL {
             let open = tool.run("open").arg(&image.data);
             // What starts with a dash is an option, unless options are over.

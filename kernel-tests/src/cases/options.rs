@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use verity_core::device::{
-    Activation, Corruption, Error, Fec, FecRoots, KernelVersion, Mapping, OnError, Refusal, Repairs, Table, TableOptions,
-    Verdict, activate, query,
+    Activation, Corruption, Error, Fec, FecRoots, KernelVersion, Mapping, OnError, Refusal, Repairs, Table,
+    TableOptions, Verdict, activate, query,
 };
 use verity_core::params::Params;
 

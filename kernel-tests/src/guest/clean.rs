@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use devicemapper::DM;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -70,9 +71,16 @@ fn reap() {
     {}
 }
 
-/// Names of the device-mapper devices that the kernel has, whatever nodes there are.
+/// Names of the device-mapper devices that the kernel has, whatever nodes there are. `/sys` shows them only once they
+/// have a table.
 pub(crate) fn device_mapper_devices() -> anyhow::Result<Vec<String>> {
-    block_devices("dm-", "dm/name").map(|found| found.into_iter().map(|(_, name)| name).collect())
+    if !Path::new("/dev/mapper/control").exists() {
+        return Ok(Vec::new());
+    }
+    let devices = DM::new().and_then(|dm| dm.list_devices()).context("listing device-mapper devices")?;
+    let mut names: Vec<_> = devices.into_iter().map(|(name, ..)| name.to_string()).collect();
+    names.sort();
+    Ok(names)
 }
 
 /// Name and file of the loop devices in use.
@@ -99,10 +107,11 @@ fn block_devices(prefix: &str, attribute: &str) -> anyhow::Result<Vec<(String, S
     Ok(found)
 }
 
+/// Whether an attribute could not be read because its device is going away: the kernels have several words for it.
 fn gone(error: &io::Error) -> bool {
-    use nix::libc::{EINVAL, ENODEV, ENXIO};
-    // EINVAL is what device-mapper answers for a device that it is about to free.
-    error.kind() == io::ErrorKind::NotFound || matches!(error.raw_os_error(), Some(EINVAL | ENODEV | ENXIO))
+    use nix::libc::{EINVAL, EIO, ENODEV, ENXIO};
+    error.kind() == io::ErrorKind::NotFound
+        || matches!(error.raw_os_error(), Some(EINVAL | EIO | ENODEV | ENXIO))
 }
 
 fn processes(found: &mut BTreeSet<String>) -> io::Result<()> {

@@ -78,6 +78,7 @@ pub(crate) fn svg(title: &str, subtitle: &str, bars: &[Bar]) -> String {
     for (bar, top) in bars.iter().zip((0_u32..).map(|row| TOP + STEP * f64::from(row) + 5.0)) {
         draw(&mut svg, &scale, bar, top);
     }
+    let _ = writeln!(svg, r##"<path d="M{x:.1} {TOP}V{bottom}" stroke="#888"/>"##, x = scale.x(1.0));
     svg.push_str("</svg>\n");
     svg
 }

@@ -97,6 +97,11 @@ impl Goal {
         }
     }
 
+    /// Whether more is better.
+    pub(crate) fn wants_more(&self) -> bool {
+        self.direction == Direction::AtLeast
+    }
+
     /// The floor as a bar's mark in a chart.
     pub(crate) fn floor(&self) -> f64 {
         self.floor

@@ -51,9 +51,6 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
         }
         Some(_) => ("never-begun", format!("{}: the change had not begun, and is dropped\n", hash.display())),
     };
-    session.print(
-        || if session.quiet { String::new() } else { text },
-        || json::recovered(hash, outcome),
-    )?;
+    session.print(|| if session.quiet { String::new() } else { text }, || json::recovered(hash, outcome))?;
     Ok(Code::Success)
 }

@@ -97,12 +97,17 @@ impl InPlace {
 
 /// Finishes or drops the change that a journal stands for. `None` if there is no journal.
 pub(crate) fn recover(path: &Path, log_path: &Path) -> Result<Option<Recovery>, Failure> {
-    let log = match File::open(log_path) {
-        Ok(log) => log,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Failure::system(format_args!("journal {log_path:?}"), &error)),
+    let open = || match File::open(log_path) {
+        Ok(log) => Ok(Some(log)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::system(format_args!("journal {log_path:?}"), &error)),
     };
+    if open()?.is_none() {
+        return Ok(None);
+    }
     let device = open_device(path)?;
+    // Once more, under the lock: the change may have been completed in between, and its journal must not undo the next one.
+    let Some(log) = open()? else { return Ok(None) };
     let recovery = journal::recover(&log, &device, identity(path, &device)?)
         .map_err(|error| failed(path, log_path, &error))?;
     remove(log_path)?;
@@ -141,9 +146,12 @@ fn remove(log_path: &Path) -> Result<(), Failure> {
 
 fn failed(path: &Path, log_path: &Path, error: &JournalError) -> Failure {
     let (message, hint) = match error {
-        JournalError::Log(source) => (
-            format!("journal {log_path:?}: {}", plain(source)),
-            "run 'verity recover' when that is mended; until then the hash device is as it was",
+        JournalError::Log(source) => {
+            (format!("journal {log_path:?}: {}", plain(source)), "run 'verity recover' when that is mended")
+        }
+        JournalError::Unfinished(source) => (
+            format!("journal {log_path:?}: {}; the hash device {path:?} may be half changed", plain(source)),
+            "run 'verity recover' when that is mended",
         ),
         JournalError::Device(source) => (
             format!("hash device {path:?}: {}; the journal {log_path:?} is complete", plain(source)),

@@ -239,12 +239,13 @@ pub fn activate_with(activation: &Activation, steps: &dyn Steps) -> Result<Activ
     step(Step::Attached)?;
     let table = table(activation, attachments.numbers())?;
 
-    let created = Created::new(&mapper, activation)?;
+    let mut created = Created::new(&mapper, activation)?;
     let active = step(Step::Created).and_then(|()| {
         if let Err(source) = mapper.load(name, table.sectors(), &table.to_string())? {
             let refusal = refusal(&source, &table, &sources, attachments.numbers());
             return Err(Error::Refused { name: name.clone(), refusal, source });
         }
+        created.loaded();
         step(Step::Loaded)?;
         let node = mapper.resume(name, created.number)?;
         step(Step::Resumed)?;
@@ -317,15 +318,24 @@ fn table(activation: &Activation, numbers: &[DeviceNumber]) -> Result<Table, Err
 struct Created<'a> {
     mapper: &'a Mapper,
     name: &'a DeviceName,
+    uuid: String,
     number: DeviceNumber,
+    /// The kernel gives it with the first table.
+    sequence: Option<u64>,
     armed: bool,
 }
 
 impl<'a> Created<'a> {
     fn new(mapper: &'a Mapper, activation: &'a Activation) -> Result<Self, Error> {
         let name = &activation.name;
-        let number = mapper.create(name, &name.device_uuid(activation.uuid.as_ref()))?;
-        Ok(Self { mapper, name, number, armed: true })
+        let uuid = name.device_uuid(activation.uuid.as_ref());
+        let number = mapper.create(name, &uuid)?;
+        Ok(Self { mapper, name, uuid, number, sequence: None, armed: true })
+    }
+
+    /// Its table is loaded.
+    fn loaded(&mut self) {
+        self.sequence = sysfs::sequence(self.number);
     }
 
     fn keep(mut self) {
@@ -338,8 +348,10 @@ impl<'a> Created<'a> {
 
     fn remove(&mut self) -> Result<Undone, Error> {
         self.armed = false;
-        // Someone can have removed the device, and made another of that name: that one stays.
-        if self.mapper.number(self.name) != Some(self.number) {
+        // Someone can have removed the device, and made another of that name, which then mostly has its number too: that
+        // one stays.
+        let same_name = self.mapper.identity(self.name) == Some((self.number, Some(self.uuid.clone())));
+        if !same_name || sysfs::sequence(self.number) != self.sequence {
             return Ok(Undone::Vanished);
         }
         match self.mapper.remove(self.name, Removal::Now) {

@@ -199,6 +199,13 @@ pub(super) fn loop_status(device: &File) -> nix::Result<LoopInfo> {
     Ok(info)
 }
 
+/// `union semun` of semctl(2). Passed as a number, its value would lie in the wrong half where the most significant byte comes first.
+#[repr(C)]
+union SemaphoreValue {
+    value: libc::c_int,
+    _buffer: *mut libc::c_void,
+}
+
 /// A System V semaphore that counts down to zero; removed when dropped.
 #[derive(Debug)]
 pub(super) struct Semaphore(libc::c_int);
@@ -213,8 +220,8 @@ impl Semaphore {
             return Err(io::Error::last_os_error());
         }
         let semaphore = Self(id);
-        // SAFETY: SETVAL takes one more argument, the value: `union semun` is passed as its member `int val` is.
-        if unsafe { libc::semctl(id, 0, libc::SETVAL, value) } < 0 {
+        // SAFETY: SETVAL takes one more argument, a whole `union semun` whose member `val` is set.
+        if unsafe { libc::semctl(id, 0, libc::SETVAL, SemaphoreValue { value }) } < 0 {
             return Err(io::Error::last_os_error());
         }
         Ok(semaphore)

@@ -35,7 +35,7 @@ const DIRECT_IO: u32 = 16;
 pub struct LoopOptions {
     /// Where in the file the device begins, in bytes; a multiple of 512.
     pub offset: u64,
-    /// How many bytes of the file the device has at most; `None` means up to the file's end.
+    /// How many bytes of the file the device has at most, at least 1; `None` means up to the file's end.
     pub size_limit: Option<u64>,
     /// The device's logical block size in bytes; `None` means 512.
     pub block_size: Option<u32>,
@@ -65,10 +65,15 @@ impl LoopDevice {
     /// # Errors
     /// [`Error::NoLoopDevices`], [`Error::NoFreeLoop`], [`Error::Permission`], or [`Error::Loop`].
     pub fn attach(backing: &File, path: &Path, options: &LoopOptions) -> Result<Self, Error> {
+        if options.size_limit == Some(0) {
+            // The driver's word for no limit.
+            let source =
+                io::Error::new(io::ErrorKind::InvalidInput, "a size limit of 0 leaves no byte of the file");
+            return Err(Error::Loop { device: CONTROL.into(), backing: path.to_owned(), source });
+        }
         let control = OpenOptions::new().read(true).write(true).open(CONTROL).map_err(control_error)?;
         let mut info = LoopInfo::zeroed();
         info.offset = options.offset;
-        // Zero is the driver's word for no limit; a limit of zero would be an empty device, of no use to anyone.
         info.size_limit = options.size_limit.unwrap_or(0);
         let name = path.as_os_str().as_bytes();
         let name = &name[..name.len().min(info.file_name.len() - 1)];
@@ -147,13 +152,15 @@ pub fn backing_file(number: DeviceNumber) -> Option<PathBuf> {
 pub(super) struct Attached {
     number: DeviceNumber,
     file: PathBuf,
+    /// The same file can be attached to the same device again right after it was detached.
+    sequence: Option<u64>,
 }
 
 impl Attached {
     /// `None` if the device is no loop device, or one that someone keeps attached on purpose.
     pub(super) fn autoclearing(number: DeviceNumber) -> Option<Self> {
         let file = sysfs::backing_file(number).filter(|_| sysfs::autoclear(number))?;
-        Some(Self { number, file })
+        Some(Self { number, file, sequence: sysfs::sequence(number) })
     }
 
     /// Waits a moment for the device to detach itself; its number if it does not, because something else has it
@@ -162,7 +169,8 @@ impl Attached {
         // The kernel detaches at the last close, which may be that of udev's probe.
         const PAUSES: u32 = 50;
         for _ in 0..PAUSES {
-            if sysfs::backing_file(self.number).as_ref() != Some(&self.file) {
+            let same_file = sysfs::backing_file(self.number).as_ref() == Some(&self.file);
+            if !same_file || sysfs::sequence(self.number) != self.sequence {
                 return None;
             }
             if sysfs::is_held(self.number) {
@@ -183,5 +191,19 @@ fn control_error(source: io::Error) -> Error {
     match source.kind() {
         io::ErrorKind::PermissionDenied => Error::Permission { action: "make loop devices", source },
         _ => Error::NoLoopDevices { source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever computes a limit and comes to 0 must not be shown the whole file.
+    #[test]
+    fn a_limit_of_no_bytes_is_not_no_limit() {
+        let file = tempfile::tempfile().unwrap();
+        let options = LoopOptions { size_limit: Some(0), ..LoopOptions::default() };
+        let error = LoopDevice::attach(&file, Path::new("/a/file"), &options).unwrap_err();
+        assert!(error.to_string().contains("size limit of 0"), "{error}");
     }
 }

@@ -223,7 +223,13 @@ impl Mapper {
 
     /// The number of the device that has the name now.
     pub(super) fn number(&self, name: &DeviceName) -> Option<DeviceNumber> {
-        self.dm.device_info(&DevId::Name(dm_name(name).ok()?)).ok().map(|info| number(&info))
+        self.identity(name).map(|(number, _)| number)
+    }
+
+    /// Number and UUID of the device that has the name now.
+    pub(super) fn identity(&self, name: &DeviceName) -> Option<(DeviceNumber, Option<String>)> {
+        let info = self.dm.device_info(&DevId::Name(dm_name(name).ok()?)).ok()?;
+        Some((number(&info), info.uuid().map(ToString::to_string)))
     }
 
     /// The device with its active table.

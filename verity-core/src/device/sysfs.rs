@@ -44,6 +44,13 @@ pub(super) fn autoclear(number: DeviceNumber) -> bool {
     attribute(&directory(number).join("loop/autoclear")).is_some_and(|value| value == b"1")
 }
 
+/// A number that no other disk has had since the machine started, and that a loop device gets anew with each file: it
+/// tells a device from a later one of the same number. Since Linux 5.15.
+pub(super) fn sequence(number: DeviceNumber) -> Option<u64> {
+    attribute(&directory(number).join("diskseq"))
+        .and_then(|value| String::from_utf8(value).ok()?.parse().ok())
+}
+
 /// The device's smallest unit of input and output in bytes.
 pub(super) fn logical_block_size(number: DeviceNumber) -> Option<u32> {
     // A partition's queue is that of its disk.
@@ -123,6 +130,7 @@ mod tests {
         assert_eq!(node_of(absent), None);
         assert_eq!(backing_file(absent), None);
         assert_eq!(logical_block_size(absent), None);
+        assert_eq!(sequence(absent), None);
         assert!(!is_held(absent) && !autoclear(absent));
     }
 }

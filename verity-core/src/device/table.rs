@@ -14,7 +14,7 @@ use std::str::{FromStr, Split};
 
 use crate::algorithm::Algorithm;
 use crate::block::{BlockSize, RootHash, Salt};
-use crate::geometry::Geometry;
+use crate::geometry::{Geometry, GeometryError, MAX_OFFSET};
 use crate::params::{HashType, Params};
 
 use super::number::decimal;
@@ -23,9 +23,6 @@ use super::options::{Corruption, DeviceRef, Fec, FecRoots, OnError, TableOptions
 /// The longest line that is parsed, in bytes. The longest that can be printed is shorter: three paths, a salt and a
 /// key description at their limits.
 const MAX_LENGTH: usize = 16 * 1024;
-
-/// File and device offsets are signed 64-bit numbers in every system call.
-const MAX_OFFSET: u64 = i64::MAX as u64;
 
 /// One sector, the unit of device-mapper, in bytes.
 const SECTOR: u64 = 512;
@@ -70,7 +67,8 @@ impl Table {
     /// The table of a tree that lies on `hash` as `geometry` says.
     ///
     /// # Errors
-    /// [`TableError::RootHashSize`] if `root_hash` is not a digest of the parameters' algorithm.
+    /// [`TableError::RootHashSize`] if `root_hash` is not a digest of the parameters' algorithm, [`TableError::Geometry`] if the
+    /// geometry is not one for the parameters.
     pub fn new(
         params: &Params,
         geometry: &Geometry,
@@ -78,6 +76,7 @@ impl Table {
         data: DeviceRef,
         hash: DeviceRef,
     ) -> Result<Self, TableError> {
+        geometry.check_params(params)?;
         let found = root_hash.as_bytes().len();
         if found != params.algorithm.digest_size() {
             return Err(TableError::RootHashSize { algorithm: params.algorithm, found });
@@ -450,6 +449,9 @@ pub enum TableError {
     /// No data block.
     #[error("verity table: data blocks is 0")]
     NoData,
+    /// A tree that was laid out for other parameters.
+    #[error("verity table: {0}")]
+    Geometry(#[from] GeometryError),
     /// A position beyond what a device can have.
     #[error("verity table: {field} {blocks} lies beyond 2^63 bytes")]
     TooLarge {
@@ -459,7 +461,7 @@ pub enum TableError {
         blocks: u64,
     },
     /// A root hash of another size than its algorithm's.
-    #[error("verity table: root hash of {found} bytes is no {algorithm} digest")]
+    #[error("verity table: root hash of {found} bytes is no {algorithm} digest, which has {} bytes", algorithm.digest_size())]
     RootHashSize {
         /// The algorithm.
         algorithm: Algorithm,

@@ -16,6 +16,17 @@ fn refused(line: &str) -> TableError {
     line.parse::<Table>().expect_err(line)
 }
 
+#[test]
+fn a_geometry_of_other_parameters_makes_no_table() {
+    let params = Params::default();
+    let geometry = Geometry::new(&params, 10, HashArea::bare(0)).unwrap();
+    let other = Params { data_block_size: BlockSize::MIN, ..params };
+    let root = RootHash::new(Algorithm::Sha256, &[7; 32]).unwrap();
+    let number = DeviceNumber::new(7, 0).unwrap();
+    let error = Table::new(&other, &geometry, root, number.into(), number.into()).unwrap_err();
+    assert!(matches!(error, TableError::Geometry(GeometryError::OtherParams)), "{error}");
+}
+
 fn device() -> impl Strategy<Value = DeviceRef> {
     prop_oneof![
         (0..=DeviceNumber::MAX_MAJOR, 0..=DeviceNumber::MAX_MINOR)

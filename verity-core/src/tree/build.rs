@@ -4,13 +4,13 @@ use super::known::LevelHasher;
 use super::level::{Children, Slots, read, usize_of};
 use super::runs::Runs;
 use super::{Device, Error, Options};
-use crate::workers;
 use crate::block::RootHash;
 use crate::digest::BlockHasher;
 use crate::geometry::Geometry;
 use crate::io::{ReadAt, Storage, WriteAt};
 use crate::params::Params;
 use crate::progress::Phase;
+use crate::workers;
 
 /// Builds the tree over `data` into `hash` and returns the root hash.
 ///
@@ -18,7 +18,8 @@ use crate::progress::Phase;
 /// when the tree is complete, so that what bears a superblock has a tree. Nothing is synced.
 ///
 /// # Errors
-/// [`Error::Read`] if `data` cannot be read or ends too early, [`Error::Write`], [`Error::Cancelled`].
+/// [`Error::Read`] if `data` cannot be read or ends too early, [`Error::Write`], [`Error::Cancelled`]; [`Error::Geometry`] if
+/// the geometry is not one for the parameters.
 pub fn build(
     data: &dyn ReadAt,
     hash: &dyn Storage,
@@ -26,9 +27,12 @@ pub fn build(
     geometry: &Geometry,
     options: &Options<'_>,
 ) -> Result<RootHash, Error> {
+    geometry.check_params(params)?;
     let builder = Builder { data, hash, params, geometry, hasher: &BlockHasher::new(params), options };
     options.observer.begin(Phase::Build, Some(geometry.data_bytes()));
-    if !geometry.levels().is_empty() {
+    if geometry.levels().is_empty() {
+        options.observer.advance(geometry.data_bytes());
+    } else {
         builder.build_level(0, &Runs::all(geometry.data_blocks()))?;
     }
     builder.build_upper_levels()
@@ -64,7 +68,12 @@ impl Builder<'_> {
 
     /// Writes the leaf level's slots of whole data blocks, `first` and those after it, for a caller that reads the data in an order of its
     /// own. Nothing over a single data block.
-    pub(crate) fn put_leaves(&self, hasher: &LevelHasher<'_>, first: u64, blocks: &[u8]) -> Result<(), Error> {
+    pub(crate) fn put_leaves(
+        &self,
+        hasher: &LevelHasher<'_>,
+        first: u64,
+        blocks: &[u8],
+    ) -> Result<(), Error> {
         if self.geometry.levels().is_empty() {
             return Ok(());
         }

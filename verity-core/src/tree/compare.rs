@@ -6,10 +6,11 @@ use std::sync::{Mutex, PoisonError};
 use super::level::{Children, usize_of};
 use super::runs::Runs;
 use super::{Device, Error, Options};
-use crate::workers;
 use crate::block::BlockSize;
+use crate::geometry::GeometryError;
 use crate::io::ReadAt;
 use crate::progress::Phase;
+use crate::workers;
 
 /// The blocks in which the first `blocks` of `before` and `after` differ, as ranges of bytes for
 /// [`update`](super::update()).
@@ -17,7 +18,8 @@ use crate::progress::Phase;
 /// Reads both, skipping what is a hole in both.
 ///
 /// # Errors
-/// [`Error::Read`] if one of them cannot be read or ends too early, [`Error::Cancelled`].
+/// [`Error::Read`] if one of them cannot be read or ends too early, [`Error::Cancelled`]; [`Error::Geometry`] if so many blocks
+/// are more than a device can have.
 pub fn changed_ranges(
     before: &dyn ReadAt,
     after: &dyn ReadAt,
@@ -25,12 +27,13 @@ pub fn changed_ranges(
     blocks: u64,
     options: &Options<'_>,
 ) -> Result<Vec<Range<u64>>, Error> {
+    let total = blocks.checked_mul(block_size.as_u64()).ok_or(GeometryError::TooLarge)?;
     let of = |source| Children { source, device: Device::Data, offset: 0, block_size, count: blocks };
     let (before, after) = (of(before), of(after));
     let runs = Runs::all(blocks);
     let jobs = runs.jobs(before.per_job(options.threads));
     let size = block_size.bytes();
-    options.observer.begin(Phase::Compare, Some(blocks * block_size.as_u64()));
+    options.observer.begin(Phase::Compare, Some(total));
 
     let changed = Mutex::new(Vec::new());
     workers::run(jobs.len(), options, Default::default, |buffers: &mut (Vec<u8>, Vec<u8>), job| {

@@ -1,7 +1,7 @@
 //! Hash trees: building, verifying, and hashing data as it is written.
 //!
-//! Memory does not grow with the image: each thread holds one read buffer of at most 512 KiB and the digests of one
-//! job (at most 128 KiB), beside a few hash blocks. Levels are built one from the other, each read back from the
+//! Memory does not grow with the image: each thread holds one read buffer of at most 512 KiB, the digests of one job (at most
+//! 128 KiB, or to the end of a hash block) and one hash block of each level. Levels are built one from the other, each read back from the
 //! hash device, so no list of digests is ever kept.
 
 mod build;
@@ -14,6 +14,7 @@ mod update;
 mod verify;
 mod writer;
 
+use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
 
@@ -93,6 +94,16 @@ impl Default for Options<'_> {
     }
 }
 
+impl fmt::Debug for Options<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { threads, observer: _, max_findings } = self;
+        f.debug_struct("Options")
+            .field("threads", threads)
+            .field("max_findings", max_findings)
+            .finish_non_exhaustive()
+    }
+}
+
 /// One of the things that work reads or writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Device {
@@ -106,8 +117,8 @@ pub enum Device {
     Parity,
 }
 
-impl std::fmt::Display for Device {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Data => "data device",
             Self::Hash => "hash device",

@@ -4,6 +4,7 @@
 //! the old tree is first checked against the old root hash, in the bytes that are taken over: a tree that had rotted would
 //! otherwise live on under a new root hash. What is *not* checked is whether the data changed only where the caller says.
 
+use std::fmt;
 use std::ops::Range;
 
 use super::build::{Builder, hash_top};
@@ -29,9 +30,19 @@ pub struct Old<'a> {
     pub root: &'a RootHash,
 }
 
+impl fmt::Debug for Old<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { hash: _, geometry, root } = self;
+        f.debug_struct("Old").field("geometry", geometry).field("root", root).finish_non_exhaustive()
+    }
+}
+
 /// Makes the tree over `data` in `hash` from `old`, given that no byte outside the ranges `changed` (bytes of the data)
 /// differs. Data may have grown or shrunk; what was added need not be among the ranges. The result equals that of
 /// [`build`](super::build()), byte for byte.
+///
+/// The two trees may not overlap, since the old one is read while the new one is written; for the same place there is
+/// [`update_in_place`]. Memory grows with the number of ranges: some 50 bytes for each.
 ///
 /// # Errors
 /// [`Error::OldTree`] if the old tree is not what its root hash says; else as [`build`](super::build()).
@@ -44,6 +55,7 @@ pub fn update(
     changed: &[Range<u64>],
     options: &Options<'_>,
 ) -> Result<RootHash, Error> {
+    geometry.check_params(params)?;
     check_old(params, old, Some(Copy { target: hash, geometry }), options)?;
     let builder = Builder { data, hash, params, geometry, hasher: &BlockHasher::new(params), options };
     rebuild(&builder, old.geometry, changed)
@@ -76,6 +88,7 @@ fn check_old(
     copy: Option<Copy<'_>>,
     options: &Options<'_>,
 ) -> Result<(), Error> {
+    old.geometry.check_params(params)?;
     // Over a single data block there is no tree to take over.
     if old.geometry.levels().is_empty() {
         return Ok(());
@@ -84,9 +97,10 @@ fn check_old(
     let tree = Tree::new(&nothing, old.hash, params, old.geometry, old.root, copy)?;
     // One finding is enough to refuse.
     let collector = Collector::new(1);
-    tree.check_top(&collector)?;
-    for level in (1..old.geometry.levels().len()).rev() {
-        tree.check_children(level, &collector, options)?;
+    if tree.check_top(&collector)? {
+        for level in (1..old.geometry.levels().len()).rev() {
+            tree.check_children(level, &collector, options)?;
+        }
     }
     collector.into_report().findings.pop().map_or(Ok(()), |finding| Err(Error::OldTree(Box::new(finding))))
 }

@@ -10,22 +10,22 @@ use super::level::{Children, usize_of};
 use super::report::{Collector, Fault, Finding, Place, Report};
 use super::runs::Runs;
 use super::{Device, Error, Options};
-use crate::workers;
 use crate::block::{BlockSize, RootHash};
 use crate::digest::BlockHasher;
 use crate::geometry::Geometry;
 use crate::io::{ReadAt, WriteAt};
 use crate::params::Params;
 use crate::progress::Phase;
+use crate::workers;
 
 /// Checks every data block and hash block against `root`, and that spare bytes are zero. Writes nothing.
 ///
 /// If the top block itself does not match, the root hash is another tree's or the top block is corrupted: the report
-/// says so, and counts all below as unverifiable.
+/// says so, and counts all below as unverifiable, unread.
 ///
 /// # Errors
-/// [`Error::Read`] if a device cannot be read or ends too early, [`Error::RootHashSize`], [`Error::Cancelled`]. A bad
-/// block is no error: it is in the [`Report`].
+/// [`Error::Read`] if a device cannot be read or ends too early, [`Error::RootHashSize`], [`Error::Cancelled`],
+/// [`Error::Geometry`] if the geometry is not one for the parameters. A bad block is no error: it is in the [`Report`].
 pub fn verify(
     data: &dyn ReadAt,
     hash: &dyn ReadAt,
@@ -37,9 +37,16 @@ pub fn verify(
     let tree = Tree::new(data, hash, params, geometry, root, None)?;
     let collector = Collector::new(options.max_findings);
     options.observer.begin(Phase::Verify, Some(geometry.data_bytes()));
-    tree.check_top(&collector)?;
-    for level in (0..geometry.levels().len()).rev() {
-        tree.check_children(level, &collector, options)?;
+    let vouched_for = tree.check_top(&collector)?;
+    if vouched_for {
+        for level in (0..geometry.levels().len()).rev() {
+            tree.check_children(level, &collector, options)?;
+        }
+    } else {
+        tree.give_up(&collector);
+    }
+    if !vouched_for || geometry.levels().is_empty() {
+        options.observer.advance(geometry.data_bytes());
     }
     Ok(collector.into_report())
 }
@@ -56,6 +63,7 @@ pub fn verify_top(
     geometry: &Geometry,
     root: &RootHash,
 ) -> Result<(), Error> {
+    geometry.check_params(params)?;
     check_root_size(params, root)?;
     let found = hash_top(data, hash, params, geometry, &BlockHasher::new(params))?;
     if found == *root { Ok(()) } else { Err(Error::RootHash { expected: *root, found }) }
@@ -135,11 +143,13 @@ impl<'a> Tree<'a> {
         root: &'a RootHash,
         copy: Option<Copy<'a>>,
     ) -> Result<Self, Error> {
+        geometry.check_params(params)?;
         check_root_size(params, root)?;
         Ok(Self { data, hash, params, geometry, root, hasher: BlockHasher::new(params), copy })
     }
 
-    pub(super) fn check_top(&self, collector: &Collector) -> Result<(), Error> {
+    /// Checks the top block, or the only data block. True if its digest is the root hash.
+    pub(super) fn check_top(&self, collector: &Collector) -> Result<bool, Error> {
         let top = self.geometry.levels().len();
         let checking = self.checking(top, collector);
         let block_size = checking.children.block_size;
@@ -147,12 +157,22 @@ impl<'a> Tree<'a> {
         checking.children.read(&mut block, 0)?;
         let found = self.hasher.hash_block(&block);
         if found != *self.root {
-            checking.add(0, Fault::Digest { expected: *self.root, found });
-        } else if top > 0 {
+            checking.add(0, 1, Fault::Digest { expected: *self.root, found });
+            return Ok(false);
+        }
+        if top > 0 {
             self.check_spare(&checking, 0, &block);
             self.copy.map_or(Ok(()), |copy| copy.put(top - 1, 0, &block, block_size))?;
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Reports everything below the top block: without that, no block can be told from a forged one.
+    fn give_up(&self, collector: &Collector) {
+        for level in 0..self.geometry.levels().len() {
+            let checking = self.checking(level, collector);
+            checking.add(0, checking.children.count, Fault::Unverifiable);
+        }
     }
 
     /// The children of `level`; of the level above the last, the top block (or the only data block).
@@ -229,7 +249,7 @@ impl<'a> Tree<'a> {
             (first..).zip(blocks.chunks_exact(block_size.bytes()).zip(digests.chunks_exact(digest_size)))
         {
             let Some(parent) = ancestors.trusted(self, level, child / per_block)? else {
-                checking.add(child, Fault::Unverifiable);
+                checking.add(child, 1, Fault::Unverifiable);
                 continue;
             };
             let at = usize_of(child % per_block) * self.params.slot_size();
@@ -243,7 +263,7 @@ impl<'a> Tree<'a> {
                     expected: RootHash::from_digest(expected),
                     found: RootHash::from_digest(found),
                 };
-                checking.add(child, fault);
+                checking.add(child, 1, fault);
             }
         }
         // Copied whether good or bad: if any is bad, there is a finding, and nobody uses the copy.
@@ -259,21 +279,26 @@ impl<'a> Tree<'a> {
         let left = self.geometry.digests_in(checking.level - 1) - index * per_block;
         let used = usize_of(left.min(per_block));
         let (slot, digest) = (self.params.slot_size(), self.hasher.digest_size());
-        let spare =
-            |&(offset, &byte): &(usize, &u8)| byte != 0 && (offset / slot >= used || offset % slot >= digest);
-        if let Some((offset, _)) = block.iter().enumerate().find(spare) {
-            checking.add(index, Fault::Spare { offset });
+        let (slots, rest) = block.split_at(used * slot);
+        let set = |bytes: &[u8]| bytes.iter().position(|&byte| byte != 0);
+        let in_slots = || {
+            (0..)
+                .zip(slots.chunks(slot))
+                .find_map(|(number, bytes)| Some(number * slot + digest + set(&bytes[digest..])?))
+        };
+        if let Some(offset) = in_slots().or_else(|| Some(used * slot + set(rest)?)) {
+            checking.add(index, 1, Fault::Spare { offset });
         }
     }
 }
 
 impl Checking<'_> {
-    fn add(&self, block: u64, fault: Fault) {
+    fn add(&self, first_block: u64, blocks: u64, fault: Fault) {
         self.collector.add(Finding {
             place: self.level.checked_sub(1).map_or(Place::Data, Place::hash),
-            first_block: block,
-            blocks: 1,
-            bytes: self.children.position(block)..self.children.position(block + 1),
+            first_block,
+            blocks,
+            bytes: self.children.position(first_block)..self.children.position(first_block + blocks),
             fault,
         });
     }
