@@ -21,6 +21,7 @@ setup() {
     install_packages
     install_qemu
     kernels ""
+    fetch_udev
 }
 
 require_debian() {

@@ -108,6 +108,13 @@ pub(crate) struct OwnBoot {
     pub(crate) ending: Ending,
 }
 
+impl OwnBoot {
+    /// Whether its guest starts like any other.
+    pub(crate) fn starts_plain(&self) -> bool {
+        self.arguments.is_empty() && self.without_modules.is_empty() && self.disks_mib.is_empty()
+    }
+}
+
 /// How a guest ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Ending {

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use verity_core::device::{
-    Deactivated, Error, Refusal, Removal, Role, TableOptions, Verdict, activate, deactivate, list, query,
+    Deactivated, DeviceName, Error, Refusal, Removal, Role, Sharing, TableOptions, Verdict, activate,
+    deactivate, list, query,
 };
 use verity_core::geometry::HashArea;
 use verity_core::params::Params;
@@ -51,6 +52,11 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         Case::new("limits/in-use", "a block device that something else is made of is refused", in_use),
         Case::new(
+            "limits/uuid-taken",
+            "of two long names that make one UUID the second is refused, and the UUID named",
+            uuid_taken,
+        ),
+        Case::new(
             "limits/thousand",
             "1,000 activations and removals leave no device, loop device, key or descriptor",
             thousand,
@@ -78,7 +84,8 @@ fn places(context: &mut Context) -> anyhow::Result<()> {
     ] {
         let what = || format!("{place:?} in {file}");
         // Of many hash blocks, so that one too far is seen.
-        let image = Image::build(context, block_sizes(4096, 1024)?, pattern(end as usize, 5), place)?;
+        let image =
+            Image::build(context, block_sizes(4096, 1024)?, pattern(usize::try_from(end)?, 5), place)?;
         let active = image.activate("placed", TableOptions::default()).with_context(what)?;
         image.expect_whole(&active).with_context(what)?;
         let loops = loop_devices()?;
@@ -113,8 +120,9 @@ fn short_files(context: &mut Context) -> anyhow::Result<()> {
         let whole = fs::read(path)?;
         let file = File::options().write(true).open(path)?;
         for len in [whole.len() - 1, whole.len() - 512, whole.len() - 4096, 512, 1, 0] {
-            file.set_len(len as u64)?;
-            expect_too_small(&image, &image.data, &image.hash, role, len as u64)?;
+            let len = u64::try_from(len)?;
+            file.set_len(len)?;
+            expect_too_small(&image, &image.data, &image.hash, role, len)?;
         }
         ensure!(fs::metadata(path)?.len() == 0, "the {role} was written to");
         fs::write(path, whole)?;
@@ -236,12 +244,27 @@ fn in_use(context: &mut Context) -> anyhow::Result<()> {
         Error::InUse { role: Role::Data, path, .. } if path == device.0 => {}
         other => bail!("expected {} to be in use, got: {other}", device.0.display()),
     }
-    activation.sharing = verity_core::device::Sharing::Shared;
+    activation.sharing = Sharing::Shared;
     let active = activate(&activation).context("shared")?;
     image.expect_whole(&active)?;
     remove("second")?;
     Program::new("dmsetup").words("remove user").succeed()?;
     device.detach()
+}
+
+fn uuid_taken(context: &mut Context) -> anyhow::Result<()> {
+    let image = Image::new(context, Params::default(), 16)?;
+    // A UUID holds 128 bytes: not both the tree's UUID and a name of 127.
+    let [first, second] = ["1", "2"].map(|end| format!("{}{end}", "n".repeat(DeviceName::MAX_SIZE - 1)));
+    image.activate(&first, TableOptions::default())?;
+    let taken = query(&first.parse()?)?.uuid.context("no UUID")?;
+    match expect_refusal(&image.activation(&second)?)? {
+        Error::UuidExists { name, uuid } if name.to_string() == second && uuid == taken => {}
+        other => bail!("expected the UUID to be taken, got: {other}"),
+    }
+    remove(&first)?;
+    image.activate(&second, TableOptions::default())?;
+    remove(&second)
 }
 
 /// How many files this process has open.

@@ -18,6 +18,7 @@ mod races;
 mod refusals;
 mod rollback;
 mod tools;
+mod udev;
 
 #[cfg(feature = "host")]
 pub(crate) use demo::case as demo;
@@ -35,6 +36,7 @@ pub(crate) fn all() -> Vec<Case> {
         algorithms::cases(),
         limits::cases(),
         queries::cases(),
+        udev::cases(),
         commands::cases(),
         interop::cases(),
         refusals::cases(),

@@ -1,6 +1,8 @@
 //! Every option of the table, with its effect seen.
 
 use std::fs;
+use std::io;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use verity_core::device::{
     Activation, Corruption, Error, Fec, FecRoots, KernelVersion, Mapping, OnError, Refusal, Repairs, Table,
     TableOptions, Verdict, activate, query,
 };
+use verity_core::geometry::HashArea;
 use verity_core::params::Params;
 
 use crate::case::{Case, Ending, OwnBoot};
@@ -125,7 +128,7 @@ fn reaction_to_corruption(context: &mut Context, corruption: Corruption) -> anyh
 }
 
 /// A kernel that restarts or panics does so from another thread than the reader's.
-fn wait_for_the_end(read: std::io::Result<Vec<u8>>) -> anyhow::Result<()> {
+fn wait_for_the_end(read: io::Result<Vec<u8>>) -> anyhow::Result<()> {
     thread::sleep(Duration::from_secs(20));
     bail!(
         "the kernel goes on, and the block was {}",
@@ -198,7 +201,7 @@ fn ignore_zero_blocks(context: &mut Context) -> anyhow::Result<()> {
     let zeros = start..start + 4096;
     let mut bytes = pattern(usize::try_from(BLOCKS * 4096)?, 3);
     bytes[zeros.clone()].fill(0);
-    let area = verity_core::geometry::HashArea::with_superblock(0)?;
+    let area = HashArea::with_superblock(0)?;
     // With a salt: the digest of zeros is not a constant.
     let params = Params { salt: image::salt(), ..Params::default() };
     let image = Image::build(context, params, bytes, Place::Apart(area))?;
@@ -349,7 +352,7 @@ fn expect_table(
     table: &Table,
     image: &Image,
     options: &TableOptions,
-    fec: Option<&Fec<std::path::PathBuf>>,
+    fec: Option<&Fec<PathBuf>>,
 ) -> anyhow::Result<()> {
     let numbers = |fec: &Fec<_>| (fec.start_block, fec.blocks, fec.roots);
     let found = table.fec().map(|fec| (fec.start_block, fec.blocks, fec.roots));

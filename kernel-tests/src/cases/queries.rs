@@ -3,21 +3,24 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use nix::mount::{MsFlags, mount, umount};
+use nix::sys::stat::{major, minor};
 use verity_core::device::{
     Deactivated, DeviceInfo, DeviceName, DeviceRef, Error, Removal, TableOptions, Verdict, backing_file,
     cancel_deferred, deactivate, list, node_of, query,
 };
+use verity_core::geometry::HashArea;
 use verity_core::params::Params;
 
 use crate::case::Case;
-use crate::guest::{Context, Program, device_mapper_devices};
+use crate::guest::{Context, Program, device_mapper_devices, loop_devices};
 
-use super::image::{Image, expect_absent, remove};
+use super::image::{Image, Place, expect_absent, remove};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
@@ -34,6 +37,11 @@ pub(super) fn cases() -> Vec<Case> {
             deferred,
         ),
         Case::new("queries/list", "the list has every verity device, whoever made it, and no other", listed),
+        Case::new(
+            "queries/odd-names",
+            "names that only other tools can make hide nothing in the list",
+            odd_names,
+        ),
         Case::new("queries/unfinished", "a device without a table is told and can be removed", unfinished),
         Case::new("queries/suspended", "a suspended device is told and can be removed", suspended),
         Case::new(
@@ -64,7 +72,7 @@ fn active(context: &Context) -> anyhow::Result<(Image, DeviceInfo)> {
 }
 
 /// The file behind a device of the table.
-fn file_behind(device: &DeviceRef) -> anyhow::Result<std::path::PathBuf> {
+fn file_behind(device: &DeviceRef) -> anyhow::Result<PathBuf> {
     match device {
         DeviceRef::Number(number) => {
             backing_file(*number).with_context(|| format!("no file behind {number}"))
@@ -90,10 +98,9 @@ fn facts(context: &mut Context) -> anyhow::Result<()> {
     ensure!(mapping.status.verdict == Verdict::Verified, "{mapping:?}");
     let table = &mapping.table;
     ensure!(*table.params() == image.params && *table.root_hash() == image.root, "{table}");
-    // The kernel sees a case's folder as a file system of its own: the path is that within it, or the whole.
     for (device, file) in [(table.data(), &image.data), (table.hash(), &image.hash)] {
         let behind = file_behind(device)?;
-        ensure!(behind.file_name() == file.file_name(), "{} is not {}", behind.display(), file.display());
+        ensure!(behind == *file, "{} is not {}", behind.display(), file.display());
     }
     remove(NAME)
 }
@@ -126,13 +133,13 @@ fn open_count(context: &mut Context) -> anyhow::Result<()> {
         context,
         Params::default(),
         fs::read(&image)?,
-        super::image::Place::Apart(verity_core::geometry::HashArea::with_superblock(0)?),
+        Place::Apart(HashArea::with_superblock(0)?),
     )?;
     mounted.activate(NAME, TableOptions::default())?;
     let target = context.path("mounted");
     fs::create_dir(&target).context("a folder to mount on")?;
-    let flags = nix::mount::MsFlags::MS_RDONLY;
-    nix::mount::mount(Some(&node), &target, Some("erofs"), flags, None::<&str>).context("mounting")?;
+    let flags = MsFlags::MS_RDONLY;
+    mount(Some(&node), &target, Some("erofs"), flags, None::<&str>).context("mounting")?;
     ensure!(fs::read_to_string(target.join("greeting"))? == "hello", "not what was put into the image");
     expect(1, "by a mount")?;
     let started = Instant::now();
@@ -142,7 +149,7 @@ fn open_count(context: &mut Context) -> anyhow::Result<()> {
     }
     // A mount does not end by itself, so it is not waited for.
     ensure!(started.elapsed() < Duration::from_secs(2), "waited {:?} for a mount to end", started.elapsed());
-    nix::mount::umount(&target).context("unmounting")?;
+    umount(&target).context("unmounting")?;
     expect(0, "by nobody")?;
     remove(NAME)
 }
@@ -184,8 +191,8 @@ fn deferred(context: &mut Context) -> anyhow::Result<()> {
     ensure!(deactivate(&name()?, Removal::Deferred)? == Deactivated::Deferred, "not put off");
     drop(user);
     let deadline = Instant::now() + Duration::from_secs(5);
-    while !device_mapper_devices()?.is_empty() {
-        ensure!(Instant::now() < deadline, "the device outlives its last user");
+    while !(device_mapper_devices()?.is_empty() && loop_devices()?.is_empty()) {
+        ensure!(Instant::now() < deadline, "the device or its loop devices outlive its last user");
         thread::sleep(Duration::from_millis(2));
     }
     expect_absent(NAME)?;
@@ -243,6 +250,20 @@ fn listed(context: &mut Context) -> anyhow::Result<()> {
         Program::new("losetup").arg("--detach").arg(device.trim()).succeed()?;
     }
     Ok(())
+}
+
+fn odd_names(context: &mut Context) -> anyhow::Result<()> {
+    active(context)?;
+    let odd = ["odd name", "gr\u{f6}\u{df}e"];
+    for name in odd {
+        dmsetup("--manglename none create").arg(name).args(["--table", "0 8 error"]).succeed()?;
+    }
+    let found = list()?.into_iter().collect::<Result<Vec<_>, _>>()?;
+    for name in odd {
+        dmsetup("--manglename none remove").arg(name).succeed()?;
+    }
+    ensure!(found.len() == 1 && found[0].name == name()?, "{found:?}");
+    remove(NAME)
 }
 
 fn unfinished(_: &mut Context) -> anyhow::Result<()> {
@@ -304,7 +325,7 @@ fn node(context: &mut Context) -> anyhow::Result<()> {
     let (mode, owner) = (node.permissions().mode() & 0o7777, (node.uid(), node.gid()));
     // There is no group `disk` in the guest.
     ensure!(mode == 0o660 && owner == (0, 0), "the node has mode {mode:o} and belongs to {owner:?}");
-    let number = (nix::sys::stat::major(node.rdev()), nix::sys::stat::minor(node.rdev()));
+    let number = (major(node.rdev()), minor(node.rdev()));
     let expected = (u64::from(info.number.major()), u64::from(info.number.minor()));
     ensure!(number == expected, "the node is that of {number:?}");
     remove(NAME)?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use verity_core::device::{
-    DeviceName, Error, Kind, Step, Steps, TableOptions, activate, activate_with, query,
+    Activation, DeviceName, Error, Kind, Step, Steps, TableOptions, activate, activate_with, query,
 };
 use verity_core::params::Params;
 
@@ -87,7 +87,7 @@ fn expect_rolled_back(before: &KernelObjects, image: &Image) -> anyhow::Result<(
     remove(NAME)
 }
 
-fn every_step(context: &mut Context) -> anyhow::Result<()> {
+pub(super) fn every_step(context: &mut Context) -> anyhow::Result<()> {
     let image = Image::new(context, Params::default(), 16)?;
     let activation = image.activation(NAME)?;
     let before = KernelObjects::now()?;
@@ -180,27 +180,43 @@ fn replaced_meanwhile(context: &mut Context) -> anyhow::Result<()> {
     let image = Image::new(context, Params::default(), 16)?;
     let activation = image.activation(NAME)?;
     let before = KernelObjects::now()?;
-    for step in [Step::Created, Step::Loaded, Step::Resumed] {
-        let watcher = After::new(step, || {
-            // The new device gets the old one's number too: the kernel gives out the lowest that is free.
+    // With its own UUID, which is all that tells it from ours while neither has a table; then with ours and a table.
+    for (uuid, table) in [("theirs", None), (&uuid(&activation)?, Some("0 8 error"))] {
+        for step in [Step::Created, Step::Loaded, Step::Resumed] {
+            let watcher = After::new(step, || {
+                // The new device gets the old one's number too: the kernel gives out the lowest that is free.
+                dmsetup(&format!("remove {NAME}"))?;
+                let create = Program::new("dmsetup").words("create --verifyudev --uuid").arg(uuid);
+                let create = match table {
+                    None => create.args([NAME, "--notable"]),
+                    Some(table) => create.args([NAME, "--table", table]),
+                };
+                create.succeed().map_err(|error| io::Error::other(format!("{error:#}")))?;
+                stop()
+            });
+            let error = match activate_with(&activation, &watcher) {
+                Ok(active) => bail!("{step}: expected an error, but it is {}", active.status),
+                Err(error) => error,
+            };
+            ensure!(matches!(error, Error::Stopped { .. }), "{step}: {error}");
+            let left = device_mapper_devices()?;
+            ensure!(left == [NAME], "{step}: expected {NAME} ({uuid}) to be left alone, found {left:?}");
             dmsetup(&format!("remove {NAME}"))?;
-            dmsetup(&format!("create {NAME} --uuid theirs --notable"))?;
-            stop()
-        });
-        let error = match activate_with(&activation, &watcher) {
-            Ok(active) => bail!("{step}: expected an error, but it is {}", active.status),
-            Err(error) => error,
-        };
-        ensure!(matches!(error, Error::Stopped { .. }), "{step}: {error}");
-        let left = device_mapper_devices()?;
-        ensure!(left == [NAME], "{step}: expected {NAME} to be left alone, found {left:?}");
-        dmsetup(&format!("remove {NAME}"))?;
-        expect_rolled_back(&before, &image).with_context(|| format!("replaced after {step}"))?;
+            expect_rolled_back(&before, &image).with_context(|| format!("replaced after {step}"))?;
+        }
     }
     Ok(())
 }
 
-fn one_name(context: &mut Context) -> anyhow::Result<()> {
+/// The UUID that an activation gives its device.
+fn uuid(activation: &Activation) -> anyhow::Result<String> {
+    activate(activation)?;
+    let uuid = query(&activation.name)?.uuid.context("no UUID")?;
+    remove(NAME)?;
+    Ok(uuid)
+}
+
+pub(super) fn one_name(context: &mut Context) -> anyhow::Result<()> {
     const THREADS: usize = 8;
     const ROUNDS: usize = 10;
     let image = Image::new(context, Params::default(), 16)?;

@@ -8,14 +8,19 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use nix::errno::Errno;
 use nix::libc::O_DIRECT;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::case::Skip;
 use crate::cases;
 use crate::protocol::{self, Finished, FromGuest, ToGuest, Verdict};
+
+use super::clean::SETTLE;
 
 /// Where a case keeps its files: a tmpfs of its own, gone with it.
 pub(super) const SCRATCH: &str = "/tmp/case";
@@ -156,7 +161,7 @@ fn run(name: &str) -> anyhow::Result<()> {
     let mut context = Context { scratch: SCRATCH.into(), answers: BufReader::new(io::stdin()) };
     let result = panic::catch_unwind(AssertUnwindSafe(|| (case.body)(&mut context)))
         .unwrap_or_else(|payload| Err(anyhow::anyhow!("{}", panicked(payload.as_ref()))));
-    match umount2(SCRATCH, MntFlags::empty()) {
+    match unmount_scratch() {
         Ok(()) => result,
         Err(error) => {
             // Something holds a file in it; detached, the next case can have its own. The loops and
@@ -164,6 +169,17 @@ fn run(name: &str) -> anyhow::Result<()> {
             let detached = umount2(SCRATCH, MntFlags::MNT_DETACH);
             result.and(Err(error).context("the case's folder is still in use"))?;
             detached.context("detaching the case's folder")
+        }
+    }
+}
+
+/// A loop device lets go of its file a moment after its last user is gone; that moment is waited for.
+fn unmount_scratch() -> nix::Result<()> {
+    let deadline = Instant::now() + SETTLE;
+    loop {
+        match umount2(SCRATCH, MntFlags::empty()) {
+            Err(Errno::EBUSY) if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
+            result => return result,
         }
     }
 }

@@ -119,7 +119,7 @@ impl Started {
                 bail!("`{}` did not end within {} s", self.shown, self.limit.as_secs());
             }
             thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(10));
+            pause = (pause * 2).min(Duration::from_millis(2));
         };
         let text = |reader: JoinHandle<Vec<u8>>| {
             String::from_utf8_lossy(&reader.join().unwrap_or_default()).into_owned()

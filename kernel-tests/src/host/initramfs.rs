@@ -3,6 +3,7 @@
 //! It is not compressed: reading a few MiB more is much quicker than inflating them under emulation.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::env;
 use std::fs;
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
@@ -58,12 +59,17 @@ impl Initramfs {
 
     /// Adds a program of this machine with the libraries that the loader would give it here.
     pub(super) fn host_program(&mut self, from: &Path) -> anyhow::Result<()> {
+        self.unpacked_program(from, Path::new("/"))
+    }
+
+    /// Adds a program from packages that were unpacked at `root`. Libraries that are not there are this machine's.
+    pub(super) fn unpacked_program(&mut self, from: &Path, root: &Path) -> anyhow::Result<()> {
         let name = from.file_name().context("a program without a name")?.to_string_lossy();
         self.program(&format!("bin/{name}"), from)?;
-        for library in libraries(from)? {
-            let path = library.to_string_lossy();
-            if !self.files.contains_key(path.trim_start_matches('/')) {
-                self.program(&path, &library)?;
+        for library in libraries(from, root)? {
+            let inside = library.strip_prefix(root).unwrap_or(&library).to_string_lossy();
+            if !self.files.contains_key(inside.trim_start_matches('/')) {
+                self.program(&inside, &library)?;
             }
         }
         Ok(())
@@ -109,15 +115,18 @@ impl Initramfs {
 
 /// A program of this machine by its name: in `PATH`, or where only root's `PATH` leads.
 pub(super) fn find_program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
         .chain(["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from))
         .map(|folder| folder.join(name))
         .find(|path| path.is_file())
 }
 
-fn libraries(program: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let output = Command::new("ldd").arg(program).output().context("starting ldd")?;
+fn libraries(program: &Path, root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let search = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"].map(|folder| root.join(folder));
+    let search = env::join_paths(search).context("a colon in the path of unpacked packages")?;
+    let output =
+        Command::new("ldd").arg(program).env("LD_LIBRARY_PATH", search).output().context("starting ldd")?;
     let text = String::from_utf8_lossy(&output.stdout);
     if text.contains("statically linked") || String::from_utf8_lossy(&output.stderr).contains("not a dynamic")
     {

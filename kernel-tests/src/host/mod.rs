@@ -7,6 +7,7 @@ mod guest_build;
 mod initramfs;
 mod kernels;
 mod modules;
+mod monitor;
 mod prepare;
 mod qemu;
 mod report;
@@ -14,6 +15,7 @@ mod run;
 mod schedule;
 mod session;
 mod shell;
+mod udev;
 
 use std::process::ExitCode;
 

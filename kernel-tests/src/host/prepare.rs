@@ -18,6 +18,7 @@ use super::kernels::{self, Kernel};
 use super::modules;
 use super::qemu;
 use super::session::Bootable;
+use super::udev;
 
 /// Programs of this machine that the cases use, and the Debian package of each.
 const HOST_PROGRAMS: &[(&str, &str)] = &[
@@ -63,6 +64,7 @@ pub(super) fn prepare(kernels: Vec<Kernel>, with_shell: bool) -> anyhow::Result<
         };
         common.host_program(&program)?;
     }
+    udev::add(&mut common)?;
     if with_shell {
         common.program("bin/busybox", &busybox()?)?;
     }

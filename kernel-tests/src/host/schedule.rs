@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use crate::case::{Case, OwnBoot};
 use crate::protocol::Verdict;
 
+use super::accel::Accelerator;
 use super::report::{Outcome, Outcomes};
 use super::session::{Bootable, Session, Settings};
 
@@ -84,6 +85,7 @@ pub(super) fn run(
         plan: Mutex::new(Plan::new(cases, &releases)),
         outcomes: Mutex::new(Outcomes::new()),
         boots: AtomicUsize::new(0),
+        states: kernels.iter().map(|_| Mutex::default()).collect(),
     };
     thread::scope(|scope| {
         for _ in 0..jobs.max(1) {
@@ -106,6 +108,8 @@ struct Matrix<'a> {
     plan: Mutex<Plan>,
     outcomes: Mutex<Outcomes>,
     boots: AtomicUsize,
+    /// The state of a booted guest, by kernel, once there is one.
+    states: Vec<Mutex<Option<PathBuf>>>,
 }
 
 impl Matrix<'_> {
@@ -133,14 +137,41 @@ impl Matrix<'_> {
         }
     }
 
-    /// Boots one guest and runs cases in it until there is none or it is not fit for another one.
+    /// A guest with nothing of its own. An emulated processor takes seconds to boot one, so each kernel is booted once
+    /// and all its guests start from the state that it had then.
+    fn start_plain(&self, kernel: usize, name: &str) -> anyhow::Result<Session> {
+        let bootable = &self.kernels[kernel];
+        let state = {
+            // Held during the boot: who comes meanwhile is served quicker by waiting.
+            let mut known = self.states[kernel].lock().unwrap_or_else(PoisonError::into_inner);
+            match known.as_ref() {
+                Some(state) => state.clone(),
+                None => known.insert(self.boot_and_save(bootable)?).clone(),
+            }
+        };
+        Session::restore(bootable, &state, self.settings, name)
+    }
+
+    fn boot_and_save(&self, bootable: &Bootable) -> anyhow::Result<PathBuf> {
+        let name = format!("{}-boot", bootable.kernel.label);
+        let state = self.settings.folder.join(&name).join("state");
+        Session::boot(bootable, &OwnBoot::default(), Vec::new(), self.settings, &name)?.save(&state)?;
+        Ok(state)
+    }
+
+    /// Starts one guest and runs cases in it until there is none or it is not fit for another one.
     fn run_guest(&self, kernel: usize, first: usize, next: impl Fn() -> Option<usize>) {
         let bootable = &self.kernels[kernel];
         let shared = OwnBoot::default();
         let own = self.cases[first].own_boot.as_ref().unwrap_or(&shared);
         let name = format!("{}-{}", bootable.kernel.label, self.boots.fetch_add(1, Ordering::Relaxed));
         let console = self.settings.folder.join(&name).join("console.log");
-        let mut session = match Session::boot(bootable, own, Vec::new(), self.settings, &name) {
+        let started = if own.starts_plain() && self.settings.accelerator == Accelerator::Emulation {
+            self.start_plain(kernel, &name)
+        } else {
+            Session::boot(bootable, own, Vec::new(), self.settings, &name)
+        };
+        let mut session = match started {
             Ok(session) => session,
             // The rest is tried in another guest; each failed boot takes one case with it, so this ends.
             Err(error) => return self.tell(kernel, first, failed(format!("{error:#}"), console)),

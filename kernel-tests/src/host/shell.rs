@@ -24,6 +24,7 @@ pub(super) fn run(arguments: &Shell) -> anyhow::Result<ExitCode> {
         arguments: append,
         disks,
         accelerator: prepared.accelerator,
+        state: None,
     };
     let status = plan
         .command()
