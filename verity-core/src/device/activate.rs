@@ -225,7 +225,7 @@ pub fn activate_with(activation: &Activation, steps: &dyn Steps) -> Result<Activ
     }
 
     let mapper = Mapper::open()?;
-    if mapper.number(name).is_some() {
+    if mapper.number(name)?.is_some() {
         return Err(Error::Exists { name: name.clone() });
     }
     mapper.require_verity()?;
@@ -350,7 +350,8 @@ impl<'a> Created<'a> {
         self.armed = false;
         // Someone can have removed the device, and made another of that name, which then mostly has its number too: that
         // one stays.
-        let same_name = self.mapper.identity(self.name) == Some((self.number, Some(self.uuid.clone())));
+        let found = self.mapper.identity(self.name)?;
+        let same_name = found == Some((self.number, Some(self.uuid.clone())));
         if !same_name || sysfs::sequence(self.number) != self.sequence {
             return Ok(Undone::Vanished);
         }

@@ -138,7 +138,7 @@ impl Mapper {
             Ok(info) => Ok(number(&info)),
             Err(error) if errno(&error) == Some(Errno::EBUSY) => {
                 let has_uuid = || self.dm.device_info(&DevId::Uuid(dm_uuid)).is_ok();
-                if self.number(name).is_none() && has_uuid() {
+                if self.number(name)?.is_none() && has_uuid() {
                     return Err(Error::UuidExists { name: name.clone(), uuid: uuid.to_owned() });
                 }
                 Err(Error::Exists { name: name.clone() })
@@ -177,13 +177,13 @@ impl Mapper {
     }
 
     pub(super) fn ensure_node(&self, name: &DeviceName, number: DeviceNumber) -> Result<PathBuf, Error> {
-        node::ensure(name, number, || self.number(name))
+        node::ensure(name, number, || self.number(name).map_err(io::Error::other))
             .map_err(|source| Error::Node { path: name.node(), source })
     }
 
     /// Removes the device and its node. True if that is put off until the device is closed.
     pub(super) fn remove(&self, name: &DeviceName, removal: Removal) -> Result<bool, Error> {
-        let number = self.number(name).ok_or_else(|| Error::NotActive { name: name.clone() })?;
+        let number = self.number(name)?.ok_or_else(|| Error::NotActive { name: name.clone() })?;
         let flags = match removal {
             Removal::Now => 0,
             Removal::Deferred => DEFERRED_REMOVE,
@@ -205,7 +205,7 @@ impl Mapper {
         let removed = if deferred {
             node::remove_early(name, number)
         } else {
-            node::remove(name, || self.number(name))
+            node::remove(name, || self.number(name).map_err(io::Error::other))
         };
         removed.map_err(|source| Error::Node { path: name.node(), source })?;
         Ok(deferred)
@@ -222,14 +222,20 @@ impl Mapper {
     }
 
     /// The number of the device that has the name now.
-    pub(super) fn number(&self, name: &DeviceName) -> Option<DeviceNumber> {
-        self.identity(name).map(|(number, _)| number)
+    pub(super) fn number(&self, name: &DeviceName) -> Result<Option<DeviceNumber>, Error> {
+        Ok(self.identity(name)?.map(|(number, _)| number))
     }
 
-    /// Number and UUID of the device that has the name now.
-    pub(super) fn identity(&self, name: &DeviceName) -> Option<(DeviceNumber, Option<String>)> {
-        let info = self.dm.device_info(&DevId::Name(dm_name(name).ok()?)).ok()?;
-        Some((number(&info), info.uuid().map(ToString::to_string)))
+    /// Number and UUID of the device that has the name now. Only the kernel's word that there is none counts as none.
+    pub(super) fn identity(
+        &self,
+        name: &DeviceName,
+    ) -> Result<Option<(DeviceNumber, Option<String>)>, Error> {
+        match self.dm.device_info(&DevId::Name(dm_name(name)?)) {
+            Ok(info) => Ok(Some((number(&info), info.uuid().map(ToString::to_string)))),
+            Err(error) if errno(&error) == Some(Errno::ENXIO) => Ok(None),
+            Err(error) => Err(failed(Some(name), "looking for it", &error)),
+        }
     }
 
     /// The device with its active table.

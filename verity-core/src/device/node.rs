@@ -36,7 +36,7 @@ fn lock() -> io::Result<File> {
 pub(super) fn ensure(
     name: &DeviceName,
     number: DeviceNumber,
-    owner: impl FnOnce() -> Option<DeviceNumber>,
+    owner: impl FnOnce() -> io::Result<Option<DeviceNumber>>,
 ) -> io::Result<PathBuf> {
     let path = name.node();
     if leads_to(&path, number) {
@@ -44,21 +44,24 @@ pub(super) fn ensure(
     }
     let _lock = lock()?;
     // Removed meanwhile, perhaps made anew by someone else: then the node is not this call's to make.
-    if owner() == Some(number) {
+    if owner()? == Some(number) {
         make(&path, number)?;
     }
     Ok(path)
 }
 
 /// Removes the node of a device that is gone.
-pub(super) fn remove(name: &DeviceName, owner: impl FnOnce() -> Option<DeviceNumber>) -> io::Result<()> {
+pub(super) fn remove(
+    name: &DeviceName,
+    owner: impl FnOnce() -> io::Result<Option<DeviceNumber>>,
+) -> io::Result<()> {
     let path = name.node();
     // A directory is not a node that anyone made for a device.
     if !fs::symlink_metadata(&path).is_ok_and(|node| !node.is_dir()) {
         return Ok(());
     }
     let _lock = lock()?;
-    if owner().is_some() { Ok(()) } else { unlink(&path) }
+    if owner()?.is_some() { Ok(()) } else { unlink(&path) }
 }
 
 /// Removes the node of a device that the kernel will remove when it is closed: nobody will be there to do it then,

@@ -77,12 +77,17 @@ impl Source {
 
     /// Checks that nobody else has claimed the block device. A file's loop device is always its own.
     pub(super) fn require_unused(&self) -> Result<(), Error> {
-        if let Kind::File(..) = self.kind {
-            return Ok(());
-        }
+        let Kind::Block(number) = self.kind else { return Ok(()) };
         let (role, path) = (self.role, self.path.clone());
         match OpenOptions::new().read(true).custom_flags(libc::O_EXCL).open(&self.path) {
-            Ok(_) => Ok(()),
+            Ok(again) => match again.metadata() {
+                Ok(metadata) if metadata.rdev() == number.rdev() => Ok(()),
+                Ok(_) => {
+                    let source = io::Error::other("another device has taken its path meanwhile");
+                    Err(Error::Open { role, path, source })
+                }
+                Err(source) => Err(Error::Open { role, path, source }),
+            },
             Err(source) if source.raw_os_error() == Some(libc::EBUSY) => {
                 Err(Error::InUse { role, path, source })
             }
