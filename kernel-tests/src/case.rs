@@ -34,7 +34,7 @@ impl Case {
             body,
             kernels: Kernels::default(),
             own_boot: None,
-            limit: Duration::from_secs(60),
+            limit: Duration::from_secs(180),
         }
     }
 

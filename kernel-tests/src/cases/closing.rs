@@ -15,7 +15,7 @@ use super::image::expect_absent;
 use super::tools::{Image, Tool, drop_in, expect_refused, expect_silence, node};
 
 /// The kernel removes a device whose removal was put off right after its last user is gone, not before.
-const SETTLE: Duration = Duration::from_secs(5);
+const SETTLE: Duration = Duration::from_secs(20);
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

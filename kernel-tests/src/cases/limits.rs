@@ -61,7 +61,7 @@ pub(super) fn cases() -> Vec<Case> {
             "1,000 activations and removals leave no device, loop device, key or descriptor",
             thousand,
         )
-        .limit(240),
+        .limit(600),
         Case::new("limits/fifty-open", "50 devices are open and read at once, each as its own", fifty_open),
     ]
 }

@@ -129,7 +129,7 @@ fn reaction_to_corruption(context: &mut Context, corruption: Corruption) -> anyh
 
 /// A kernel that restarts or panics does so from another thread than the reader's.
 fn wait_for_the_end(read: io::Result<Vec<u8>>) -> anyhow::Result<()> {
-    thread::sleep(Duration::from_secs(20));
+    thread::sleep(Duration::from_secs(60));
     bail!(
         "the kernel goes on, and the block was {}",
         read.map_or_else(|error| error.to_string(), |_| "read".into())

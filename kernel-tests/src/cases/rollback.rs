@@ -144,7 +144,7 @@ fn in_use(context: &mut Context) -> anyhow::Result<()> {
         let left = query(&activation.name).context("what is left")?;
         ensure!(left.deferred_remove && left.open_count == 1, "{step}: what is left is {left:?}");
         drop(user);
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(20);
         while device_mapper_devices()?.iter().any(|name| name == NAME) {
             ensure!(Instant::now() < deadline, "{step}: the device outlives its last user");
             thread::sleep(Duration::from_millis(2));

@@ -122,7 +122,7 @@ fn deferred(context: &mut Context) -> anyhow::Result<()> {
         expect_links(NAME).context("after that was taken back")?;
         ensure!(deactivate(&name, Removal::Deferred)? == Deactivated::Deferred, "not put off again");
         drop(user);
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(30);
         while !device_mapper_devices()?.is_empty() || fs::symlink_metadata(name.node()).is_ok() {
             ensure!(Instant::now() < deadline, "the device or its node outlives its last user");
             thread::sleep(Duration::from_millis(2));

@@ -14,7 +14,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 /// The kernel takes a moment to let go of a loop device or a key after its last user: so long is waited.
-pub(super) const SETTLE: Duration = Duration::from_secs(5);
+pub(super) const SETTLE: Duration = Duration::from_secs(20);
 
 /// The kernel objects of a guest, one line each.
 #[derive(Debug)]

@@ -25,7 +25,7 @@ impl Program {
     pub(crate) fn new(name: &str) -> Self {
         let mut command = Command::new(name);
         command.process_group(0);
-        Self { command, shown: name.to_owned(), input: Vec::new(), limit: Duration::from_secs(30) }
+        Self { command, shown: name.to_owned(), input: Vec::new(), limit: Duration::from_secs(120) }
     }
 
     /// Adds an argument.

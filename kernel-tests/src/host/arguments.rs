@@ -61,7 +61,7 @@ pub(super) struct Run {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) jobs: Option<u16>,
     /// No guest may run longer than this, in seconds
-    #[arg(long, value_name = "S", default_value_t = 600)]
+    #[arg(long, value_name = "S", default_value_t = 1800)]
     pub(super) timeout: u64,
     /// Keep the console logs of guests where nothing failed too
     #[arg(long)]

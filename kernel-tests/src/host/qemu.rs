@@ -25,7 +25,7 @@ pub(super) const QEMU: &str = "qemu-system-x86_64";
 const OLDEST: u32 = 10;
 
 /// A QEMU process connects to its sockets at once or never.
-const CONNECT: Duration = Duration::from_secs(20);
+const CONNECT: Duration = Duration::from_secs(60);
 
 /// Fails unless QEMU is there and recent enough.
 pub(super) fn check() -> anyhow::Result<()> {
