@@ -133,6 +133,13 @@ impl MemoryDevice {
         Self(RwLock::new(bytes))
     }
 
+    /// How many bytes the device holds.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        // Memory has fewer than 2^64 bytes.
+        self.0.read().unwrap_or_else(PoisonError::into_inner).len() as u64
+    }
+
     /// A copy of what the device holds.
     #[must_use]
     pub fn contents(&self) -> Vec<u8> {
