@@ -31,7 +31,7 @@ use sha2::{Digest, Sha256};
 
 use crate::block::BlockSize;
 use crate::geometry::MAX_OFFSET;
-use crate::io::{ReadAt, Storage, WriteAt};
+use crate::io::{ReadAt, Storage, WriteAt, usize_of};
 
 const MAGIC: &[u8; 16] = b"verity-journal\0\0";
 const VERSION: u32 = 1;
@@ -347,10 +347,6 @@ impl Header {
             lengths: long(72)..=long(80),
         })
     }
-}
-
-fn usize_of(bytes: u64) -> usize {
-    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// Why a change could not be made, or finished.
