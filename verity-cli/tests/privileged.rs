@@ -16,6 +16,7 @@ tests! {
     needs_root_no_permission_is_exit_code_2: [Root];
     needs_root_a_read_only_disk: [Root];
     needs_root_a_hash_file_keeps_its_owner: [Root];
+    needs_root_a_journal_of_another_user_is_refused: [Root];
     needs_root_a_mounted_file_is_written_in_place: [Root];
     needs_root_and_loop_devices_a_loop_device_is_the_file_behind_it: [Root, LoopDevices];
     needs_root_and_no_device_mapper_its_absence_is_one_clear_error: [Root, NoDeviceMapper];
@@ -205,4 +206,24 @@ fn needs_no_device_mapper_a_wrong_root_hash_is_refused_first() {
              replaced\n"
         ),
     );
+}
+
+/// Root recovers what a user left for a device of that user, and not what another one put beside it.
+fn needs_root_a_journal_of_another_user_is_refused() {
+    let (sandbox, _) = Sandbox::formatted(2);
+    let (hash, journal) = (sandbox.path("hash"), sandbox.path("hash.verity-journal"));
+    let before = sandbox.content();
+    std::os::unix::fs::chown(&hash, Some(1001), None).unwrap();
+    sandbox.write("hash.verity-journal", b"");
+    std::os::unix::fs::chown(&journal, Some(1002), None).unwrap();
+    let run = sandbox.verity("recover hash");
+    assert_eq!((run.code, run.stdout.as_str()), (Some(2), ""), "{run:?}");
+    assert!(run.stderr.contains("belongs to user 1002"), "{run:?}");
+    assert!(journal.exists());
+    for owner in [1001, 0] {
+        sandbox.write("hash.verity-journal", b"");
+        std::os::unix::fs::chown(&journal, Some(owner), None).unwrap();
+        sandbox.verity("recover hash").is(0, "hash: the change had not begun, and is dropped\n", "");
+    }
+    assert_eq!(sandbox.content(), before);
 }

@@ -149,6 +149,28 @@ fn a_damaged_journal_and_one_of_another_file_are_refused() {
     assert_eq!(sandbox.names(), ["data", "hash", "hash.verity-journal"]);
 }
 
+/// What a journal says is written to the device, so it has to be one that was left here, not one that a link leads to.
+#[test]
+fn a_journal_that_is_no_file_is_refused() {
+    let (sandbox, _) = Sandbox::formatted(2);
+    let journal = sandbox.path("hash.verity-journal");
+    let before = sandbox.content();
+    for target in ["data", "missing"] {
+        std::os::unix::fs::symlink(target, &journal).unwrap();
+        let run = sandbox.verity("recover hash");
+        assert_eq!(run.code, Some(2), "{run:?}");
+        assert!(run.stderr.contains("is a symbolic link"), "{run:?}");
+        assert_eq!(sandbox.verity("dump hash").code, Some(5));
+        std::fs::remove_file(&journal).unwrap();
+    }
+    nix::unistd::mkfifo(&journal, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let run = sandbox.verity("recover hash");
+    assert_eq!(run.code, Some(2), "{run:?}");
+    assert!(run.stderr.contains("is no regular file"), "{run:?}");
+    std::fs::remove_file(&journal).unwrap();
+    assert_eq!(sandbox.content(), before);
+}
+
 /// Killed at any moment, the next run ends with the old tree or with the new one.
 #[test]
 fn killed_in_the_middle_it_is_finished_or_undone() {

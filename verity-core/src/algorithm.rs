@@ -17,6 +17,7 @@ use std::str::FromStr;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)] // Each variant is the algorithm of that name.
+#[non_exhaustive]
 pub enum Algorithm {
     Md5,
     Sha1,

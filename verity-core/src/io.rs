@@ -16,6 +16,9 @@ pub trait ReadAt: Send + Sync {
     /// The end of a run of zeros that begins at `offset`, where the source knows one without reading: a hole in a
     /// file. `offset` itself where it does not know.
     ///
+    /// What was a hole when it was asked for can lie behind the end later, where a file has become shorter: whoever skips zeros reads the
+    /// last byte when all is done.
+    ///
     /// # Errors
     /// Whatever the source answers.
     fn zeros_until(&self, offset: u64) -> io::Result<u64> {
@@ -55,6 +58,12 @@ pub trait WriteAt: Send + Sync {
 pub trait Storage: ReadAt + WriteAt {}
 
 impl<T: ReadAt + WriteAt + ?Sized> Storage for T {}
+
+/// A size in memory from one on a device, for sizes that are bounded by what is done at once; too large, it is one that nothing has
+/// and no allocation gives.
+pub(crate) fn usize_of(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
 
 /// What points to a device is one: a borrowed slice, a shared file.
 macro_rules! forward {
@@ -131,6 +140,13 @@ impl MemoryDevice {
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(RwLock::new(bytes))
+    }
+
+    /// How many bytes the device holds.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        // Memory has fewer than 2^64 bytes.
+        self.0.read().unwrap_or_else(PoisonError::into_inner).len() as u64
     }
 
     /// A copy of what the device holds.

@@ -16,24 +16,27 @@
 //! | 24 | 8 | number of entries |
 //! | 32 | 32 | SHA-256 of all entries |
 //! | 64 | 8 | identity of the device, as the caller gave it |
-//! | 72 | 32 | SHA-256 of the first 72 bytes |
+//! | 72 | 8 | length of the device before the changes |
+//! | 80 | 8 | and with them, where no entry ends beyond |
+//! | 88 | 32 | SHA-256 of the first 88 bytes |
 //! | 512 | | entries: block number (8 bytes), then the block |
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io;
+use std::io::{self, Seek};
+use std::ops::RangeInclusive;
 use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
 use crate::block::BlockSize;
 use crate::geometry::MAX_OFFSET;
-use crate::io::{ReadAt, Storage, WriteAt};
+use crate::io::{ReadAt, Storage, WriteAt, usize_of};
 
 const MAGIC: &[u8; 16] = b"verity-journal\0\0";
 const VERSION: u32 = 1;
 /// Bytes of the header without its own digest.
-const FIELDS_SIZE: usize = 72;
+const FIELDS_SIZE: usize = 88;
 const HEADER_SIZE: usize = FIELDS_SIZE + 32;
 const FIRST_ENTRY: u64 = 512;
 
@@ -44,17 +47,33 @@ pub trait Durable: Storage {
     /// # Errors
     /// Whatever the storage answers; what was written may then be lost.
     fn sync(&self) -> io::Result<()>;
+
+    /// The length of a file or a device in bytes.
+    ///
+    /// # Errors
+    /// Whatever the storage answers.
+    fn length(&self) -> io::Result<u64>;
 }
 
 impl Durable for std::fs::File {
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
     }
+
+    fn length(&self) -> io::Result<u64> {
+        // A block device has no length but where it ends. Nothing here reads from the file's own position.
+        let mut file = self;
+        file.seek(io::SeekFrom::End(0))
+    }
 }
 
 impl Durable for crate::io::MemoryDevice {
     fn sync(&self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.size())
     }
 }
 
@@ -86,17 +105,26 @@ impl<'a> Journal<'a> {
     /// be before the device is changed in any other way: to apply it again would take that back.
     ///
     /// # Errors
-    /// [`JournalError::Log`] leaves the device as it was. [`JournalError::Device`] and [`JournalError::Unfinished`] may leave it half
+    /// [`JournalError::Log`] and [`JournalError::Length`] leave the device as it was. [`JournalError::Device`] and [`JournalError::Unfinished`] may leave it half
     /// changed, with a journal that [`recover`] applies.
     pub fn commit(self) -> Result<(), JournalError> {
-        let count = self.entries.into_inner().unwrap_or_else(PoisonError::into_inner).len() as u64;
-        let digest = digest_entries(self.log, self.block_size, count)?;
+        let entries = self.entries.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let before = self.device.length().map_err(JournalError::Length)?;
+        let end =
+            entries.keys().max().map_or(0, |last| last.saturating_add(1).saturating_mul(self.block_size));
+        let mut header = Header {
+            block_size: self.block_size,
+            count: entries.len() as u64,
+            digest: [0; 32],
+            identity: self.identity,
+            lengths: before..=before.max(end),
+        };
+        header.digest = digest_entries(self.log, &header)?;
         // Entries first: a header vouches for what is already there.
         self.log.sync().map_err(JournalError::Log)?;
-        let header = encode_header(self.block_size, count, &digest, self.identity);
-        self.log.write_all_at(&header, 0).map_err(JournalError::Log)?;
+        self.log.write_all_at(&header.encode(), 0).map_err(JournalError::Log)?;
         self.log.sync().map_err(JournalError::Log)?;
-        apply(self.log, self.device, self.block_size, count)
+        apply(self.log, self.device, &header)
     }
 }
 
@@ -191,7 +219,7 @@ pub enum Recovery {
 ///
 /// # Errors
 /// [`JournalError::Damaged`] if the journal has a header but is not what that says: the device may be half changed.
-/// [`JournalError::OtherDevice`] if it was made for a device of another identity.
+/// [`JournalError::OtherDevice`] if it was made for a device of another identity or length.
 pub fn recover(log: &dyn ReadAt, device: &dyn Durable, identity: u64) -> Result<Recovery, JournalError> {
     let mut header = [0; HEADER_SIZE];
     match log.read_exact_at(&mut header, 0) {
@@ -203,26 +231,28 @@ pub fn recover(log: &dyn ReadAt, device: &dyn Durable, identity: u64) -> Result<
     if header == [0; HEADER_SIZE] {
         return Ok(Recovery::NeverBegun);
     }
-    let Header { block_size, count, digest, identity: made_for } = parse_header(&header)?;
-    if made_for != identity {
+    let header = Header::parse(&header)?;
+    // A device that grows may have done so in part.
+    let length = device.length().map_err(JournalError::Length)?;
+    if header.identity != identity || !header.lengths.contains(&length) {
         return Err(JournalError::OtherDevice);
     }
-    let found = digest_entries(log, block_size, count).map_err(|error| match error {
+    let found = digest_entries(log, &header).map_err(|error| match error {
         JournalError::Log(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             JournalError::Damaged("it ends before its last entry")
         }
         other => other,
     })?;
-    if found != digest {
+    if found != header.digest {
         return Err(JournalError::Damaged("its entries do not match their digest"));
     }
-    apply(log, device, block_size, count)?;
-    Ok(Recovery::Finished { blocks: count })
+    apply(log, device, &header)?;
+    Ok(Recovery::Finished { blocks: header.count })
 }
 
-fn apply(log: &dyn ReadAt, device: &dyn Durable, block_size: u64, count: u64) -> Result<(), JournalError> {
-    for_each_entry(log, block_size, count, |block, content| {
-        device.write_all_at(content, block * block_size).map_err(JournalError::Device)
+fn apply(log: &dyn ReadAt, device: &dyn Durable, header: &Header) -> Result<(), JournalError> {
+    for_each_entry(log, header, |block, content| {
+        device.write_all_at(content, block * header.block_size).map_err(JournalError::Device)
     })
     .map_err(|error| match error {
         JournalError::Log(error) => JournalError::Unfinished(error),
@@ -231,10 +261,10 @@ fn apply(log: &dyn ReadAt, device: &dyn Durable, block_size: u64, count: u64) ->
     device.sync().map_err(JournalError::Device)
 }
 
-/// The digest of the entries, each of which lies at a place that a device can have: all are looked at before one is applied.
-fn digest_entries(log: &dyn ReadAt, block_size: u64, count: u64) -> Result<[u8; 32], JournalError> {
+/// The digest of the entries, each of which lies at a place that the device has: all are looked at before one is applied.
+fn digest_entries(log: &dyn ReadAt, header: &Header) -> Result<[u8; 32], JournalError> {
     let mut digest = Sha256::new();
-    for_each_entry(log, block_size, count, |block, content| {
+    for_each_entry(log, header, |block, content| {
         digest.update(block.to_le_bytes());
         digest.update(content);
         Ok(())
@@ -244,8 +274,7 @@ fn digest_entries(log: &dyn ReadAt, block_size: u64, count: u64) -> Result<[u8; 
 
 fn for_each_entry(
     log: &dyn ReadAt,
-    block_size: u64,
-    count: u64,
+    &Header { block_size, count, ref lengths, .. }: &Header,
     mut visit: impl FnMut(u64, &[u8]) -> Result<(), JournalError>,
 ) -> Result<(), JournalError> {
     let mut entry = vec![0; 8 + usize_of(block_size)];
@@ -255,8 +284,8 @@ fn for_each_entry(
         let (number, content) = entry.split_at(8);
         let block = u64::from_le_bytes(number.first_chunk().copied().unwrap_or_default());
         let end = block.checked_add(1).and_then(|blocks| blocks.checked_mul(block_size));
-        if end.is_none_or(|end| end > MAX_OFFSET) {
-            return Err(JournalError::Damaged("a block number is too large"));
+        if end.is_none_or(|end| end > MAX_OFFSET.min(*lengths.end())) {
+            return Err(JournalError::Damaged("a block lies beyond the end of the device"));
         }
         visit(block, content)?;
         offset =
@@ -268,50 +297,56 @@ fn for_each_entry(
 struct Header {
     block_size: u64,
     count: u64,
+    /// Of the entries.
     digest: [u8; 32],
     identity: u64,
+    /// The device's lengths while the changes are made: as it was, to as it will be.
+    lengths: RangeInclusive<u64>,
 }
 
-fn encode_header(block_size: u64, count: u64, digest: &[u8; 32], identity: u64) -> [u8; HEADER_SIZE] {
-    let mut header = [0; HEADER_SIZE];
-    header[..16].copy_from_slice(MAGIC);
-    header[16..20].copy_from_slice(&VERSION.to_le_bytes());
-    // A block size has at most 20 bits.
-    header[20..24].copy_from_slice(&block_size.to_le_bytes()[..4]);
-    header[24..32].copy_from_slice(&count.to_le_bytes());
-    header[32..64].copy_from_slice(digest);
-    header[64..FIELDS_SIZE].copy_from_slice(&identity.to_le_bytes());
-    let check = Sha256::digest(&header[..FIELDS_SIZE]);
-    header[FIELDS_SIZE..].copy_from_slice(&check);
-    header
-}
+impl Header {
+    fn encode(&self) -> [u8; HEADER_SIZE] {
+        let mut header = [0; HEADER_SIZE];
+        header[..16].copy_from_slice(MAGIC);
+        header[16..20].copy_from_slice(&VERSION.to_le_bytes());
+        // A block size has at most 20 bits.
+        header[20..24].copy_from_slice(&self.block_size.to_le_bytes()[..4]);
+        header[24..32].copy_from_slice(&self.count.to_le_bytes());
+        header[32..64].copy_from_slice(&self.digest);
+        let numbers = [self.identity, *self.lengths.start(), *self.lengths.end()];
+        for (field, number) in header[64..FIELDS_SIZE].chunks_mut(8).zip(numbers) {
+            field.copy_from_slice(&number.to_le_bytes());
+        }
+        let check = Sha256::digest(&header[..FIELDS_SIZE]);
+        header[FIELDS_SIZE..].copy_from_slice(&check);
+        header
+    }
 
-fn parse_header(header: &[u8; HEADER_SIZE]) -> Result<Header, JournalError> {
-    let (content, check) = header.split_at(FIELDS_SIZE);
-    if content[..16] != MAGIC[..] {
-        return Err(JournalError::Damaged("it is no journal: the magic bytes are missing"));
+    fn parse(header: &[u8; HEADER_SIZE]) -> Result<Self, JournalError> {
+        let (content, check) = header.split_at(FIELDS_SIZE);
+        if content[..16] != MAGIC[..] {
+            return Err(JournalError::Damaged("it is no journal: the magic bytes are missing"));
+        }
+        if Sha256::digest(content)[..] != *check {
+            return Err(JournalError::Damaged("its header does not match its digest"));
+        }
+        let number =
+            |at: usize| u32::from_le_bytes(content[at..at + 4].first_chunk().copied().unwrap_or_default());
+        let long =
+            |at: usize| u64::from_le_bytes(content[at..at + 8].first_chunk().copied().unwrap_or_default());
+        if number(16) != VERSION {
+            return Err(JournalError::Damaged("its version is unknown (known: 1)"));
+        }
+        let block_size =
+            BlockSize::new(number(20)).map_err(|_| JournalError::Damaged("its block size is none"))?;
+        Ok(Self {
+            block_size: block_size.as_u64(),
+            count: long(24),
+            digest: content[32..64].first_chunk().copied().unwrap_or_default(),
+            identity: long(64),
+            lengths: long(72)..=long(80),
+        })
     }
-    if Sha256::digest(content)[..] != *check {
-        return Err(JournalError::Damaged("its header does not match its digest"));
-    }
-    let number =
-        |at: usize| u32::from_le_bytes(content[at..at + 4].first_chunk().copied().unwrap_or_default());
-    let long = |at: usize| u64::from_le_bytes(content[at..at + 8].first_chunk().copied().unwrap_or_default());
-    if number(16) != VERSION {
-        return Err(JournalError::Damaged("its version is unknown (known: 1)"));
-    }
-    let block_size =
-        BlockSize::new(number(20)).map_err(|_| JournalError::Damaged("its block size is none"))?;
-    Ok(Header {
-        block_size: block_size.as_u64(),
-        count: long(24),
-        digest: content[32..64].first_chunk().copied().unwrap_or_default(),
-        identity: long(64),
-    })
-}
-
-fn usize_of(bytes: u64) -> usize {
-    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// Why a change could not be made, or finished.
@@ -327,7 +362,10 @@ pub enum JournalError {
     /// The device could not be written. The journal is whole, and will be applied when that is tried again.
     #[error("device: {0}; the journal is complete and can be applied again")]
     Device(#[source] io::Error),
-    /// The journal was made for a device of another identity.
+    /// The device does not say how long it is. Nothing was changed on it.
+    #[error("length of the device: {0}")]
+    Length(#[source] io::Error),
+    /// The journal was made for a device of another identity, or of another length.
     #[error("journal was made for another device, whose place this one has taken")]
     OtherDevice,
     /// The journal is not what its header says.
@@ -392,7 +430,8 @@ mod tests {
     /// Whoever writes a journal can compute digests: what it says must still be possible before any of it is done.
     #[test]
     fn a_journal_with_an_impossible_block_changes_nothing() {
-        for block in [u64::MAX, u64::MAX / 512, 1 << 54] {
+        let header = |digest, lengths| Header { block_size: 512, count: 2, digest, identity: 7, lengths };
+        for block in [u64::MAX, u64::MAX / 512, 1 << 54, 8] {
             let log = MemoryDevice::default();
             for (index, number) in [0, block].into_iter().enumerate() {
                 let entry = [&number.to_le_bytes()[..], &[7; 512]].concat();
@@ -400,10 +439,35 @@ mod tests {
             }
             let mut digest = Sha256::new();
             digest.update(&log.contents()[512..]);
-            log.write_all_at(&encode_header(512, 2, &digest.finalize().into(), 7), 0).unwrap();
+            let digest = digest.finalize().into();
+            log.write_all_at(&header(digest, 4096..=4096).encode(), 0).unwrap();
             let target = device();
             assert!(matches!(recover(&log, &target, 7), Err(JournalError::Damaged(_))), "{block}");
             assert!(target.contents() == device().contents());
+            // With a length at which it is possible, it is made for another device.
+            log.write_all_at(&header(digest, 9 * 512..=u64::MAX).encode(), 0).unwrap();
+            assert!(matches!(recover(&log, &target, 7), Err(JournalError::OtherDevice)), "{block}");
+            assert!(target.contents() == device().contents());
+        }
+    }
+
+    /// A device that grows is recovered from each length on the way, and one of any other length is not touched.
+    #[test]
+    fn a_device_of_another_length_is_another_device() {
+        let (changed, log) = (device(), MemoryDevice::default());
+        let journal = Journal::new(&changed, &log, BlockSize::MIN, 7);
+        journal.write_all_at(&[7; 700], 4000).unwrap();
+        journal.commit().unwrap();
+        assert_eq!(changed.size(), 5120);
+        for length in [4096, 4100, 4608, 5120] {
+            let target = MemoryDevice::new(changed.contents()[..length].to_vec());
+            assert_eq!(recover(&log, &target, 7).unwrap(), Recovery::Finished { blocks: 3 });
+            assert!(target.contents() == changed.contents(), "{length}");
+        }
+        for length in [0, 512, 4095, 5121, 8192] {
+            let target = MemoryDevice::new(vec![1; length]);
+            assert!(matches!(recover(&log, &target, 7), Err(JournalError::OtherDevice)), "{length}");
+            assert!(target.into_bytes() == vec![1; length]);
         }
     }
 
@@ -411,7 +475,9 @@ mod tests {
     #[test]
     fn a_journal_with_an_absurd_count_is_damaged() {
         let log = MemoryDevice::new(vec![0; 4096]);
-        log.write_all_at(&encode_header(512, u64::MAX, &[0; 32], 7), 0).unwrap();
+        let header =
+            Header { block_size: 512, count: u64::MAX, digest: [0; 32], identity: 7, lengths: 4096..=4096 };
+        log.write_all_at(&header.encode(), 0).unwrap();
         assert!(matches!(recover(&log, &device(), 7), Err(JournalError::Damaged(_))));
     }
 

@@ -12,7 +12,7 @@ use verity_core::params::{HashType, Params};
 use verity_core::tree::{self, Error, Fault, Options, Place, Threads};
 
 fn hash_place(level: usize) -> Place {
-    Place::Hash { level: std::cmp::Reverse(level) }
+    Place::Hash { level }
 }
 
 #[test]

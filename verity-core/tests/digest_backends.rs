@@ -30,6 +30,7 @@ fn oracle(params: &Params, block: &[u8]) -> Vec<u8> {
         Algorithm::Ripemd160 => Box::new(ripemd::Ripemd160::default()),
         Algorithm::Sm3 => Box::new(sm3::Sm3::default()),
         Algorithm::Whirlpool => Box::new(whirlpool::Whirlpool::default()),
+        other => panic!("{other} has no oracle"),
     };
     let salt = params.salt.as_bytes();
     let parts = if params.hash_type == HashType::Normal { [salt, block] } else { [block, salt] };

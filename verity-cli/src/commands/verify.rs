@@ -167,7 +167,7 @@ impl Verified {
         let first = findings.iter().find(|finding| finding.place == Place::Data).or(findings.first());
         let line = first.map(|finding| match (&finding.fault, finding.place) {
             (Fault::Spare { .. }, Place::Hash { level }) => {
-                let position = finding.bytes.start + self.used_bytes(level.0, finding.first_block);
+                let position = finding.bytes.start + self.used_bytes(level, finding.first_block);
                 format!("Spare area is not zeroed at position {position}.\n")
             }
             _ => format!("Verification failed at position {}.\n", finding.bytes.start),

@@ -5,6 +5,9 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::unistd::geteuid;
 use verity_core::journal::{self, Journal, JournalError, Recovery};
 
 use super::input::{self, Role};
@@ -44,7 +47,8 @@ pub(crate) fn journal_path(hash: &Path, given: Option<&Path>) -> Result<PathBuf,
 /// Refuses a hash device whose last change was cut off: it may be neither the old nor the new one.
 pub(crate) fn refuse_unfinished(hash: &Path) -> Result<(), Failure> {
     match journal_path(hash, None) {
-        Ok(log) if log.exists() => Err(unfinished(hash, &log)),
+        // A dangling link is no journal, and in its place.
+        Ok(log) if log.symlink_metadata().is_ok() => Err(unfinished(hash, &log)),
         _ => Ok(()),
     }
 }
@@ -97,21 +101,50 @@ impl InPlace {
 
 /// Finishes or drops the change that a journal stands for. `None` if there is no journal.
 pub(crate) fn recover(path: &Path, log_path: &Path) -> Result<Option<Recovery>, Failure> {
-    let open = || match File::open(log_path) {
-        Ok(log) => Ok(Some(log)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Failure::system(format_args!("journal {log_path:?}"), &error)),
-    };
-    if open()?.is_none() {
+    if open_log(log_path)?.is_none() {
         return Ok(None);
     }
     let device = open_device(path)?;
     // Once more, under the lock: the change may have been completed in between, and its journal must not undo the next one.
-    let Some(log) = open()? else { return Ok(None) };
+    let Some(log) = open_log(log_path)? else { return Ok(None) };
+    check_owner(&log, log_path, &device, path)?;
     let recovery = journal::recover(&log, &device, identity(path, &device)?)
         .map_err(|error| failed(path, log_path, &error))?;
     remove(log_path)?;
     Ok(Some(recovery))
+}
+
+/// Opens a journal, if there is one: a file, and no link that could lead to any other.
+fn open_log(log_path: &Path) -> Result<Option<File>, Failure> {
+    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+    let refused = |what: &str| {
+        let message = format_args!("journal {log_path:?} is {what}, and no journal of verity's");
+        Failure::new(Code::Refused, message).hint("find out who put it there, and delete it")
+    };
+    match OpenOptions::new().read(true).custom_flags(flags).open(log_path) {
+        Ok(log) if log.metadata().is_ok_and(|metadata| metadata.is_file()) => Ok(Some(log)),
+        Ok(_) => Err(refused("no regular file")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.raw_os_error() == Some(Errno::ELOOP as i32) => Err(refused("a symbolic link")),
+        Err(error) => Err(Failure::system(format_args!("journal {log_path:?}"), &error)),
+    }
+}
+
+/// Refuses a journal that neither this user nor the device's owner wrote: in a folder that others may write to, anyone can leave
+/// one, and what it says would be written to the device.
+fn check_owner(log: &File, log_path: &Path, device: &File, path: &Path) -> Result<(), Failure> {
+    let owner = |file: &File| file.metadata().map(|metadata| metadata.uid());
+    let log_owner =
+        owner(log).map_err(|error| Failure::system(format_args!("journal {log_path:?}"), &error))?;
+    let device_owner =
+        owner(device).map_err(|error| Failure::system(format_args!("hash device {path:?}"), &error))?;
+    if [geteuid().as_raw(), device_owner].contains(&log_owner) {
+        return Ok(());
+    }
+    let message = format_args!(
+        "journal {log_path:?} belongs to user {log_owner}, who is neither you nor the owner of the hash device {path:?}"
+    );
+    Err(Failure::new(Code::Refused, message).hint("find out who put it there; if it is right, make it yours"))
 }
 
 /// Tells a file from one that took its place. Block devices have nothing that lasts, and stay where they are.
@@ -157,9 +190,13 @@ fn failed(path: &Path, log_path: &Path, error: &JournalError) -> Failure {
             format!("hash device {path:?}: {}; the journal {log_path:?} is complete", plain(source)),
             "run 'verity recover' when that is mended",
         ),
+        JournalError::Length(source) => (
+            format!("hash device {path:?}: length: {}; nothing was changed on it", plain(source)),
+            "run 'verity recover' when that is mended",
+        ),
         JournalError::OtherDevice => (
             format!(
-                "hash device {path:?}: the journal {log_path:?} was made for a file whose place this one has taken"
+                "hash device {path:?}: the journal {log_path:?} was made for another one, whose place this one has taken"
             ),
             "if the hash device was replaced on purpose, delete the journal",
         ),

@@ -103,7 +103,7 @@ pub(crate) fn verified(verified: &Verified) -> Value {
 fn finding(finding: &Finding) -> Value {
     let (area, level) = match finding.place {
         Place::Data => ("data", None),
-        Place::Hash { level } => ("hash", Some(level.0)),
+        Place::Hash { level } => ("hash", Some(level)),
     };
     let fault = match &finding.fault {
         Fault::Digest { expected, found } => json!({

@@ -1,13 +1,13 @@
 //! Building: each level from the one below it.
 
 use super::known::LevelHasher;
-use super::level::{Children, Slots, read, usize_of};
+use super::level::{Children, Slots, read};
 use super::runs::Runs;
 use super::{Device, Error, Options};
 use crate::block::RootHash;
 use crate::digest::BlockHasher;
 use crate::geometry::Geometry;
-use crate::io::{ReadAt, Storage, WriteAt};
+use crate::io::{ReadAt, Storage, WriteAt, usize_of};
 use crate::params::Params;
 use crate::progress::Phase;
 use crate::workers;
@@ -123,7 +123,8 @@ impl Builder<'_> {
                 self.options.observer.advance((run.end - run.start) * block_size.as_u64());
             }
             Ok(())
-        })
+        })?;
+        if level == 0 { children.check_end() } else { Ok(()) }
     }
 }
 

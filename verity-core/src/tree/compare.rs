@@ -3,12 +3,12 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use super::level::{Children, usize_of};
+use super::level::Children;
 use super::runs::Runs;
 use super::{Device, Error, Options};
 use crate::block::BlockSize;
 use crate::geometry::GeometryError;
-use crate::io::ReadAt;
+use crate::io::{ReadAt, usize_of};
 use crate::progress::Phase;
 use crate::workers;
 
@@ -60,6 +60,8 @@ pub fn changed_ranges(
         }
         Ok(())
     })?;
+    before.check_end()?;
+    after.check_end()?;
     let changed = changed.into_inner().unwrap_or_else(PoisonError::into_inner);
     let bytes = |block: u64| block * block_size.as_u64();
     let runs = Runs::from_ranges(changed.into_iter(), blocks);

@@ -4,7 +4,7 @@ use super::known::LevelHasher;
 use super::{Device, Error, Threads};
 use crate::block::BlockSize;
 use crate::geometry::Geometry;
-use crate::io::ReadAt;
+use crate::io::{ReadAt, usize_of};
 use crate::params::Params;
 
 /// Bytes read at once: large enough that a system call costs nothing, small enough to stay in a core's cache.
@@ -75,6 +75,12 @@ impl<'a> Children<'a> {
         let end = self.source.zeros_until(offset).unwrap_or(offset);
         let zeros = end.saturating_sub(offset) / self.block_size.as_u64();
         first.saturating_add(zeros).min(self.count)
+    }
+
+    /// Fails if the source has become shorter than the children: one that ends in a hole is otherwise never read there.
+    pub(super) fn check_end(&self) -> Result<(), Error> {
+        let end = self.position(self.count);
+        end.checked_sub(1).map_or(Ok(()), |last| read(self.source, self.device, &mut [0], last))
     }
 
     /// Reads children `first..` until `buffer` (a whole number of them) is full.
@@ -175,9 +181,4 @@ impl Slots {
             child += run;
         }
     }
-}
-
-/// A size that is bounded by a job's and thus fits everywhere.
-pub(super) fn usize_of(bytes: u64) -> usize {
-    usize::try_from(bytes).unwrap_or(usize::MAX)
 }

@@ -106,6 +106,7 @@ impl fmt::Debug for Options<'_> {
 
 /// One of the things that work reads or writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Device {
     /// The data.
     Data,

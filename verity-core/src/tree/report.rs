@@ -1,5 +1,6 @@
 //! What a verification found.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
@@ -8,20 +9,30 @@ use std::sync::{Mutex, PoisonError};
 use crate::block::RootHash;
 
 /// Which blocks a finding is about. Hash levels sort from the top down, then the data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// Hash blocks of a level; 0 is the leaf level.
     Hash {
         /// The level.
-        level: std::cmp::Reverse<usize>,
+        level: usize,
     },
     /// Data blocks.
     Data,
 }
 
-impl Place {
-    pub(super) fn hash(level: usize) -> Self {
-        Self::Hash { level: std::cmp::Reverse(level) }
+impl Ord for Place {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let key = |place: &Self| match *place {
+            Self::Hash { level } => (false, Reverse(level)),
+            Self::Data => (true, Reverse(0)),
+        };
+        key(self).cmp(&key(other))
+    }
+}
+
+impl PartialOrd for Place {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -29,7 +40,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Data => f.write_str("data"),
-            Self::Hash { level } => write!(f, "hash level {}", level.0),
+            Self::Hash { level } => write!(f, "hash level {level}"),
         }
     }
 }
@@ -57,6 +68,7 @@ pub enum Fault {
 
 /// Blocks, one after the other, with the same fault. Only unverifiable blocks come more than one at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Finding {
     /// Data, or which level.
     pub place: Place,
@@ -217,7 +229,7 @@ mod tests {
         for block in 0..5 {
             collector.add(Finding {
                 fault: Fault::Spare { offset: 1 },
-                place: Place::hash(0),
+                place: Place::Hash { level: 0 },
                 ..unverifiable(block, 1)
             });
         }
@@ -228,6 +240,7 @@ mod tests {
 
     #[test]
     fn levels_sort_from_the_top_down_and_data_last() {
-        assert!(Place::hash(2) < Place::hash(1) && Place::hash(0) < Place::Data);
+        let hash = |level| Place::Hash { level };
+        assert!(hash(2) < hash(1) && hash(0) < Place::Data && Place::Data == Place::Data);
     }
 }

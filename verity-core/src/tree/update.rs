@@ -63,6 +63,9 @@ pub fn update(
 
 /// As [`update`], over the old tree itself, whose place and size stay the same.
 ///
+/// The whole old tree is checked against `root` first. What does not change is then left as it is, and what lies on the way from a
+/// changed block to the root is read a second time without another check: nobody else may write to `hash` meanwhile.
+///
 /// A cut in the middle leaves neither tree: put a journal behind `hash` where that matters.
 ///
 /// # Errors

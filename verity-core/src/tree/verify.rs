@@ -6,14 +6,14 @@
 
 use super::build::{hash_top, write};
 use super::known::LevelHasher;
-use super::level::{Children, usize_of};
+use super::level::Children;
 use super::report::{Collector, Fault, Finding, Place, Report};
 use super::runs::Runs;
 use super::{Device, Error, Options};
 use crate::block::{BlockSize, RootHash};
 use crate::digest::BlockHasher;
 use crate::geometry::Geometry;
-use crate::io::{ReadAt, WriteAt};
+use crate::io::{ReadAt, WriteAt, usize_of};
 use crate::params::Params;
 use crate::progress::Phase;
 use crate::workers;
@@ -217,7 +217,8 @@ impl<'a> Tree<'a> {
                 options.observer.advance((run.end - run.start) * children.block_size.as_u64());
             }
             Ok(())
-        })
+        })?;
+        if level == 0 { children.check_end() } else { Ok(()) }
     }
 
     /// Checks `count` children from `first` on: as many as are read at once.
@@ -245,11 +246,17 @@ impl<'a> Tree<'a> {
         }
 
         let per_block = self.params.digests_per_block();
+        // Reported in one piece: a bad block high up in the tree would otherwise have all threads wait for the collector.
+        let mut unverifiable = first..first;
         for (child, (block, found)) in
             (first..).zip(blocks.chunks_exact(block_size.bytes()).zip(digests.chunks_exact(digest_size)))
         {
             let Some(parent) = ancestors.trusted(self, level, child / per_block)? else {
-                checking.add(child, 1, Fault::Unverifiable);
+                if unverifiable.end != child {
+                    checking.add_unverifiable(&unverifiable);
+                    unverifiable.start = child;
+                }
+                unverifiable.end = child + 1;
                 continue;
             };
             let at = usize_of(child % per_block) * self.params.slot_size();
@@ -266,6 +273,7 @@ impl<'a> Tree<'a> {
                 checking.add(child, 1, fault);
             }
         }
+        checking.add_unverifiable(&unverifiable);
         // Copied whether good or bad: if any is bad, there is a finding, and nobody uses the copy.
         match (self.copy, level.checked_sub(1)) {
             (Some(copy), Some(below)) => copy.put(below, first, blocks, block_size),
@@ -293,9 +301,15 @@ impl<'a> Tree<'a> {
 }
 
 impl Checking<'_> {
+    fn add_unverifiable(&self, blocks: &std::ops::Range<u64>) {
+        if !blocks.is_empty() {
+            self.add(blocks.start, blocks.end - blocks.start, Fault::Unverifiable);
+        }
+    }
+
     fn add(&self, first_block: u64, blocks: u64, fault: Fault) {
         self.collector.add(Finding {
-            place: self.level.checked_sub(1).map_or(Place::Data, Place::hash),
+            place: self.level.checked_sub(1).map_or(Place::Data, |level| Place::Hash { level }),
             first_block,
             blocks,
             bytes: self.children.position(first_block)..self.children.position(first_block + blocks),

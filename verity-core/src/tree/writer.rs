@@ -12,12 +12,12 @@ use std::thread::JoinHandle;
 
 use super::build::{Builder, write};
 use super::known::LevelHasher;
-use super::level::{Slots, read, usize_of};
+use super::level::{Slots, read};
 use super::{Device, Error, Options, Threads};
 use crate::block::RootHash;
 use crate::digest::BlockHasher;
 use crate::geometry::{Geometry, HashArea};
-use crate::io::Storage;
+use crate::io::{Storage, usize_of};
 use crate::params::Params;
 
 /// Bytes that are hashed by one thread at a time, unless a block is larger.
