@@ -4,6 +4,7 @@
 # Debian packages, each line with what needs it.
 readonly debian_packages=(
     gcc libc6-dev                         # every Rust link, and the static guest program
+    g++                                   # build of libFuzzer
     pkgconf libclang-dev libdevmapper-dev # build of the devicemapper crate
     ca-certificates                       # crates.io over TLS
     cryptsetup-bin                        # veritysetup, the tests' peer
@@ -50,7 +51,7 @@ TEXT
 }
 
 require_rust() {
-    local needed found
+    local needed found tool
     needed=$(sed -nE 's/^rust-version = "(.*)"$/\1/p' Cargo.toml)
     if ! found=$(rustc --version 2>/dev/null); then
         die "Rust $needed or newer is needed and there is no rustc on PATH.
@@ -61,6 +62,10 @@ Install it with rustup (https://rustup.rs), then open a new shell:
     found=${found%% *}
     at_least "$found" "$needed" ||
         die "Rust $needed or newer is needed and this is $found: run \`rustup update stable\`, or install rustup (https://rustup.rs)"
+    for tool in cargo cargo-fmt cargo-clippy; do
+        "$tool" --version >/dev/null 2>&1 ||
+            die "$tool is needed: run \`rustup component add rustfmt clippy\`, or install rustup (https://rustup.rs)"
+    done
 }
 
 # at_least A B: version A is B or newer.

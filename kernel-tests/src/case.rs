@@ -26,7 +26,7 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    /// A case for every kernel, in a shared boot, with a minute of time.
+    /// A case for every kernel, in a shared guest, with three minutes of time.
     pub(crate) fn new(name: impl Into<String>, claim: impl Into<String>, body: Body) -> Self {
         Self {
             name: name.into(),

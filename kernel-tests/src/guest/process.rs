@@ -21,7 +21,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Half a minute is its limit, nothing its input.
+    /// Two minutes are its limit, nothing its input.
     pub(crate) fn new(name: &str) -> Self {
         let mut command = Command::new(name);
         command.process_group(0);
