@@ -15,6 +15,7 @@ mod naming;
 mod options;
 mod queries;
 mod races;
+mod reading;
 mod refusals;
 mod rollback;
 mod tools;
@@ -43,6 +44,7 @@ pub(crate) fn all() -> Vec<Case> {
         naming::cases(),
         closing::cases(),
         races::cases(),
+        reading::cases(),
         lacking::cases(),
     ]
     .into_iter()
