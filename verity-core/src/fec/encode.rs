@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use super::field::{self, power};
 use super::layout::Layout;
+use super::message::{Segment, usize_of};
 use super::multiplier::{Kernel, Multiplier, kernel};
 use crate::block::RootHash;
 use crate::digest::BlockHasher;
@@ -86,54 +87,6 @@ pub fn build(
     let over_tree = [Segment::hash(hash, layout)];
     encoder.run(&over_tree, Onto::Parity, |_, _| Ok(()))?;
     Ok(root)
-}
-
-/// A part of the message, and where it is read.
-#[derive(Clone, Copy)]
-struct Segment<'a> {
-    source: &'a dyn ReadAt,
-    device: Device,
-    /// Where the part begins on its device.
-    offset: u64,
-    /// Where it begins in the message, and its length.
-    start: u64,
-    length: u64,
-}
-
-impl<'a> Segment<'a> {
-    fn data(source: &'a dyn ReadAt, layout: &Layout) -> Self {
-        Self { source, device: Device::Data, offset: 0, start: 0, length: layout.data_bytes() }
-    }
-
-    fn hash(source: &'a dyn ReadAt, layout: &Layout) -> Self {
-        let (offset, start) = (layout.hash_start(), layout.data_bytes());
-        Self { source, device: Device::Hash, offset, start, length: layout.hash_bytes() }
-    }
-
-    /// The bytes of `range` of the message that are this segment's.
-    fn common(&self, range: &Range<u64>) -> Option<Range<u64>> {
-        let common = range.start.max(self.start)..range.end.min(self.start + self.length);
-        (common.start < common.end).then_some(common)
-    }
-
-    /// Reads its part of `range` to where it belongs in `row`, which is as long as `range`. False if there is none, or only a hole.
-    fn read(&self, range: &Range<u64>, row: &mut [u8]) -> Result<bool, Error> {
-        let Some(common) = self.common(range) else { return Ok(false) };
-        let offset = self.offset + (common.start - self.start);
-        let length = common.end - common.start;
-        if self.source.zeros_until(offset).is_ok_and(|end| end >= offset + length) {
-            return Ok(false);
-        }
-        let at = usize_of(common.start - range.start);
-        let buffer = &mut row[at..at + usize_of(length)];
-        self.source.read_exact_at(buffer, offset).map_err(|source| Error::Read {
-            device: self.device,
-            offset,
-            length: buffer.len(),
-            source,
-        })?;
-        Ok(true)
-    }
 }
 
 /// What is on the parity device already.
@@ -229,8 +182,8 @@ impl<'a> Encoder<'a> {
     /// Adds a row to each sum, after multiplying that by the `steps`th power of its point.
     fn fold(&self, sums: &mut [u8], row: &[u8], steps: usize) {
         let width = row.len();
-        let constants: Vec<Multiplier> =
-            (0..self.layout.roots().get()).map(|point| Multiplier::new(power(point * steps))).collect();
+        let constants: Vec<&Multiplier> =
+            (0..self.layout.roots().get()).map(|point| Multiplier::of(power(point * steps))).collect();
         for start in (0..width).step_by(TILE) {
             let end = (start + TILE).min(width);
             for (sum, constant) in sums.chunks_mut(width).zip(&constants) {
@@ -250,8 +203,8 @@ impl<'a> Encoder<'a> {
         for (position, coefficients) in parity_matrix(roots).iter().rev().enumerate() {
             column.fill(0);
             for (point, (sum, &coefficient)) in sums.chunks(width).zip(coefficients).enumerate() {
-                let constant = Multiplier::new(field::multiply(coefficient, power(point * shift)));
-                (self.kernel.add_product)(&mut column, sum, &constant);
+                let constant = Multiplier::of(field::multiply(coefficient, power(point * shift)));
+                (self.kernel.add_product)(&mut column, sum, constant);
             }
             // The highest power comes first.
             for (byte, target) in column.iter().zip(parity[position..].iter_mut().step_by(roots)) {
@@ -291,8 +244,4 @@ fn parity_matrix(roots: usize) -> Vec<Vec<u8>> {
         (0..roots).map(|point| (0..roots).map(|degree| power(point * degree)).collect()).collect();
     // Different points make a Vandermonde matrix, which has an inverse.
     field::invert(&values).unwrap_or_default()
-}
-
-fn usize_of(bytes: u64) -> usize {
-    usize::try_from(bytes).unwrap_or(usize::MAX)
 }

@@ -169,6 +169,12 @@ impl Layout {
         self.row_bytes
     }
 
+    /// The number of rounds: blocks in a row. A block's round is its number in the message modulo this.
+    #[must_use]
+    pub const fn rounds(&self) -> u64 {
+        self.row_bytes / self.block_size.as_u64()
+    }
+
     /// Blocks that the parity covers, as the kernel's table takes it (`fec_blocks`).
     #[must_use]
     pub const fn covered_blocks(&self) -> u64 {

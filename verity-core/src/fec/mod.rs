@@ -5,14 +5,18 @@
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
 mod avx2;
+mod codeword;
+mod decode;
 mod encode;
 mod field;
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
 mod gfni;
 mod layout;
+mod message;
 mod multiplier;
 
+pub use decode::Decoder;
 pub use encode::{build, encode};
 pub use layout::{CODEWORD, Layout, LayoutError, Roots};
 
