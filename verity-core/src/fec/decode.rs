@@ -123,7 +123,7 @@ impl<'a> Decoder<'a> {
     /// Restores the `erased` rows of neighbouring rounds, of which `first` is the first, taking all others for right. The rows of round
     /// `first + n` are in `erased[n]`, where those that cannot be read are added; its blocks go to `restored[n]`, one after the other. None if
     /// there are more than the parity can restore.
-    pub(super) fn fill_in(
+    pub(crate) fn fill_in(
         &self,
         first: u64,
         erased: &mut [Vec<usize>],
@@ -177,7 +177,7 @@ impl<'a> Decoder<'a> {
 
     /// Restores the first `wanted` of the `erased` rows of one round, where damage in other places is to be expected. Puts
     /// candidates for all of them into `blocks`, until one satisfies.
-    pub(super) fn correct(
+    pub(crate) fn correct(
         &self,
         round: u64,
         erased: &[usize],
@@ -187,9 +187,11 @@ impl<'a> Decoder<'a> {
     ) -> Result<(), Error> {
         let wanted = &erased[..wanted];
         let Received { syndromes, wanted: received, unreadable } = self.receive(round, wanted)?;
+        let unreadable_too = unreadable.iter().filter(|row| !erased.contains(row));
+        let all_known: Vec<usize> = erased.iter().chain(unreadable_too).copied().collect();
         // Where not even this has an answer, the byte may be right as it is.
         blocks.clone_from(&received);
-        for erased in [erased, &unreadable] {
+        for erased in [&all_known, &unreadable] {
             if erased.len() > self.layout.roots().get() {
                 continue;
             }

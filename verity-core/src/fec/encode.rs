@@ -7,7 +7,9 @@
 //! A thread takes some columns of all rows at a time. For each parity byte it keeps a sum, to which every row is added by Horner's rule:
 //! the values of the codeword's polynomial at the powers of the generator. From these the parity follows by a matrix.
 
+use std::io;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::field::{self, power};
 use super::layout::Layout;
@@ -16,7 +18,7 @@ use super::multiplier::{Kernel, Multiplier, kernel};
 use crate::block::RootHash;
 use crate::digest::BlockHasher;
 use crate::geometry::Geometry;
-use crate::io::{ReadAt, Storage};
+use crate::io::{ReadAt, Storage, WriteAt};
 use crate::params::Params;
 use crate::progress::Phase;
 use crate::tree::{Builder, Device, Error, LevelHasher, Options};
@@ -52,6 +54,28 @@ pub fn encode(
     Encoder::new(parity, layout, options).run(&segments, Onto::Nothing, |_, _| Ok(()))
 }
 
+/// Makes the parity again, and counts the blocks of `parity` that differ from it. Blocks that cannot be read, and missing ones, differ.
+///
+/// This says whether the parity is any good only where data and tree are known to be.
+///
+/// Memory: as [`encode`], and at least `2 * roots + 2` blocks for each thread.
+///
+/// # Errors
+/// As [`encode`].
+pub fn count_differing(
+    data: &dyn ReadAt,
+    hash: &dyn ReadAt,
+    parity: &dyn ReadAt,
+    layout: &Layout,
+    options: &Options<'_>,
+) -> Result<u64, Error> {
+    let segments = [Segment::data(data, layout), Segment::hash(hash, layout)];
+    options.observer.begin(Phase::Parity, Some(layout.data_bytes() + layout.hash_bytes()));
+    let comparison = Comparison { parity, layout, differing: AtomicU64::new(0) };
+    Encoder::in_whole_blocks(&comparison, layout, options).run(&segments, Onto::Nothing, |_, _| Ok(()))?;
+    Ok(comparison.differing.into_inner())
+}
+
 /// Builds the tree over `data` into `hash` and the parity over both into `parity`, in one read of the data.
 ///
 /// As [`tree::build`](crate::tree::build()), this writes no superblock. Where the layout covers more of the hash device than the tree, that must be there already.
@@ -76,8 +100,7 @@ pub fn build(
     options.observer.begin(Phase::Build, Some(layout.data_bytes() + layout.hash_bytes()));
 
     // Rows and jobs are whole blocks, and so is the data: each piece is.
-    let mut encoder = Encoder::new(parity, layout, options);
-    encoder.columns = encoder.columns.max(layout.block_size().bytes());
+    let encoder = Encoder::in_whole_blocks(parity, layout, options);
     let over_data = [Segment::data(data, layout)];
     encoder.run(&over_data, Onto::Nothing, |offset, blocks| {
         builder.put_leaves(&leaves, offset / block_size, blocks)
@@ -120,6 +143,12 @@ impl<'a> Encoder<'a> {
     fn new(parity: &'a dyn Storage, layout: &'a Layout, options: &'a Options<'a>) -> Self {
         let columns = if layout.roots().get() > FEW_ROOTS { COLUMNS_OF_MANY } else { COLUMNS };
         Self { parity, layout, options, kernel: kernel(), columns }
+    }
+
+    /// As [`new`](Self::new), with jobs of whole blocks, whatever their size.
+    fn in_whole_blocks(parity: &'a dyn Storage, layout: &'a Layout, options: &'a Options<'a>) -> Self {
+        let encoder = Self::new(parity, layout, options);
+        Self { columns: encoder.columns.max(layout.block_size().bytes()), ..encoder }
     }
 
     /// Adds `segments` to the parity. `visit` sees each piece of the message that was read, with its place in the message.
@@ -234,6 +263,33 @@ impl<'a> Encoder<'a> {
             length,
             source,
         })
+    }
+}
+
+/// Compares what is written with what is there.
+struct Comparison<'a> {
+    parity: &'a dyn ReadAt,
+    layout: &'a Layout,
+    differing: AtomicU64,
+}
+
+impl ReadAt for Comparison<'_> {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.parity.read_at(buffer, offset)
+    }
+}
+
+impl WriteAt for Comparison<'_> {
+    fn write_all_at(&self, bytes: &[u8], mut offset: u64) -> io::Result<()> {
+        let mut found = vec![0; self.layout.block_size().bytes()];
+        for expected in bytes.chunks(found.len()) {
+            let found = &mut found[..expected.len()];
+            if self.parity.read_exact_at(found, offset).is_err() || found != expected {
+                self.differing.fetch_add(1, Ordering::Relaxed);
+            }
+            offset += expected.len() as u64;
+        }
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::block::BlockSize;
-use crate::geometry::Geometry;
+use crate::geometry::{Geometry, GeometryError};
 use crate::params::Params;
 
 /// The length of a codeword in bytes.
@@ -149,6 +149,19 @@ impl Layout {
             Some(end) if i64::try_from(end).is_ok() => Ok(layout),
             _ => Err(LayoutError::TooLarge),
         }
+    }
+
+    /// Checks that this was laid out for parameters and a geometry like these.
+    ///
+    /// # Errors
+    /// [`GeometryError::OtherParams`].
+    pub fn check_geometry(&self, params: &Params, geometry: &Geometry) -> Result<(), GeometryError> {
+        geometry.check_params(params)?;
+        let hash_start = geometry.hash_start_block() * params.hash_block_size.as_u64();
+        let same = (self.block_size, self.block_size, self.data_bytes, self.hash_start)
+            == (params.data_block_size, params.hash_block_size, geometry.data_bytes(), hash_start)
+            && self.hash_bytes >= geometry.hash_blocks() * self.block_size.as_u64();
+        if same { Ok(()) } else { Err(GeometryError::OtherParams) }
     }
 
     /// Parity bytes of a codeword.

@@ -17,7 +17,7 @@ mod message;
 mod multiplier;
 
 pub use decode::Decoder;
-pub use encode::{build, encode};
+pub use encode::{build, count_differing, encode};
 pub use layout::{CODEWORD, Layout, LayoutError, Roots};
 
 /// The name of the kernel that multiplies on this machine, for reports.

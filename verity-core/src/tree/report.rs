@@ -134,9 +134,10 @@ impl Report {
 }
 
 /// Collects findings from all threads, in memory that is bounded by the number it lists.
-pub(super) struct Collector {
+pub(crate) struct Collector<'a> {
     most: usize,
     found: Mutex<Found>,
+    witness: &'a (dyn Fn(&Finding) + Sync),
 }
 
 #[derive(Default)]
@@ -146,12 +147,18 @@ struct Found {
     listed: BTreeMap<(Place, u64), Finding>,
 }
 
-impl Collector {
-    pub(super) fn new(most: usize) -> Self {
-        Self { most, found: Mutex::default() }
+impl<'a> Collector<'a> {
+    pub(crate) fn new(most: usize) -> Self {
+        Self::with_witness(most, &|_| ())
+    }
+
+    /// `witness` sees each finding, listed or not.
+    pub(crate) fn with_witness(most: usize, witness: &'a (dyn Fn(&Finding) + Sync)) -> Self {
+        Self { most, found: Mutex::default(), witness }
     }
 
     pub(super) fn add(&self, finding: Finding) {
+        (self.witness)(&finding);
         let mut guard = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         let Found { report, listed } = &mut *guard;
         match (&finding.fault, finding.place) {
@@ -168,7 +175,7 @@ impl Collector {
         }
     }
 
-    pub(super) fn into_report(self) -> Report {
+    pub(crate) fn into_report(self) -> Report {
         let Found { mut report, listed } = self.found.into_inner().unwrap_or_else(PoisonError::into_inner);
         report.findings = listed.into_values().collect();
         report

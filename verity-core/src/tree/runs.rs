@@ -4,16 +4,16 @@ use std::ops::Range;
 
 /// A set of blocks of one level, or of the data.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Runs(Vec<Range<u64>>);
+pub(crate) struct Runs(Vec<Range<u64>>);
 
 impl Runs {
     /// All of `count` blocks.
-    pub(super) fn all(count: u64) -> Self {
+    pub(crate) fn all(count: u64) -> Self {
         Self::from_ranges(std::iter::once(0..count), count)
     }
 
     /// The blocks of `ranges` that are below `count`; ranges may be empty, overlap, and come in any order.
-    pub(super) fn from_ranges(ranges: impl Iterator<Item = Range<u64>>, count: u64) -> Self {
+    pub(crate) fn from_ranges(ranges: impl Iterator<Item = Range<u64>>, count: u64) -> Self {
         let clipped = ranges.map(|range| range.start..range.end.min(count));
         let mut ranges: Vec<_> = clipped.filter(|range| range.start < range.end).collect();
         ranges.sort_unstable_by_key(|range| range.start);
@@ -33,7 +33,7 @@ impl Runs {
     }
 
     /// The runs.
-    pub(super) fn into_ranges(self) -> impl Iterator<Item = Range<u64>> {
+    pub(crate) fn into_ranges(self) -> impl Iterator<Item = Range<u64>> {
         self.0.into_iter()
     }
 
