@@ -12,6 +12,7 @@ mod layout;
 mod list;
 mod man;
 mod open;
+mod parity;
 mod recover;
 mod root;
 mod status;
@@ -28,6 +29,7 @@ pub(crate) use benchmark::Benchmark;
 pub(crate) use close::Closed;
 pub(crate) use format::Formatted;
 pub(crate) use layout::Layout;
+pub(crate) use parity::Parity;
 pub(crate) use verify::Verified;
 
 use crate::cli::options::Common;

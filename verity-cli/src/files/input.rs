@@ -17,6 +17,7 @@ use crate::failure::{Code, Failure};
 pub(crate) enum Role {
     Data,
     Hash,
+    Parity,
 }
 
 impl fmt::Display for Role {
@@ -24,6 +25,7 @@ impl fmt::Display for Role {
         f.write_str(match self {
             Self::Data => "data device",
             Self::Hash => "hash device",
+            Self::Parity => "FEC device",
         })
     }
 }

@@ -7,7 +7,7 @@ use verity_core::block::RootHash;
 use verity_core::device::{DeviceInfo, DeviceRef, Error, Fec, Mapping, Repairs, backing_file, node_of};
 use verity_core::tree::Report;
 
-use crate::commands::{Formatted, Layout};
+use crate::commands::{Formatted, Layout, Parity};
 
 /// A UUID as it is printed.
 pub(crate) fn uuid(bytes: [u8; 16]) -> String {
@@ -15,7 +15,12 @@ pub(crate) fn uuid(bytes: [u8; 16]) -> String {
 }
 
 /// What `format` and `dump` print.
-pub(crate) fn header(hash: &Path, layout: &Layout, root: Option<&RootHash>) -> String {
+pub(crate) fn header(
+    hash: &Path,
+    layout: &Layout,
+    parity: Option<&Parity>,
+    root: Option<&RootHash>,
+) -> String {
     let Layout { uuid: id, params, geometry } = layout;
     let mut lines = vec![
         format!("VERITY header information for {}.", hash.display()),
@@ -26,18 +31,27 @@ pub(crate) fn header(hash: &Path, layout: &Layout, root: Option<&RootHash>) -> S
         format!("Hash blocks:     \t{}", geometry.hash_blocks()),
         format!("Hash block size: \t{} [bytes]", params.hash_block_size),
         format!("Hash algorithm:  \t{}", params.algorithm),
-        format!("Salt:            \t{}", params.salt),
     ];
+    if let Some(parity) = parity {
+        lines.push(format!("FEC RS roots:   \t{}", parity.places.roots()));
+        lines.push(format!("FEC blocks:     \t{}", parity.blocks()));
+    }
+    lines.push(format!("Salt:            \t{}", params.salt));
     lines.extend(root.map(|root| format!("Root hash:      \t{root}")));
     if geometry.area().offset() == 0 {
-        lines.push(format!("Hash device size: \t{} [bytes]", geometry.hash_area_end()));
+        // veritysetup does not count what lies between tree and parity.
+        let with_it = parity.filter(|parity| parity.with_hash).map_or(0, |it| it.places.parity_bytes());
+        lines.push(format!("Hash device size: \t{} [bytes]", geometry.hash_area_end() + with_it));
+    }
+    if let Some(parity) = parity.filter(|parity| !parity.with_hash && parity.places.offset() == 0) {
+        lines.push(format!("FEC device size: \t{} [bytes]", parity.places.parity_bytes()));
     }
     lines.join("\n") + "\n"
 }
 
 /// What `format` prints.
 pub(crate) fn formatted(formatted: &Formatted) -> String {
-    header(&formatted.hash, &formatted.layout, Some(&formatted.root))
+    header(&formatted.hash, &formatted.layout, formatted.parity.as_ref(), Some(&formatted.root))
 }
 
 /// The bad blocks, one a line.

@@ -8,7 +8,7 @@ use verity_core::device::{Active, DeviceInfo, DeviceName, DeviceRef, Error, Mapp
 use verity_core::tree::{Fault, Finding, Place};
 
 use super::human;
-use crate::commands::{Closed, Formatted, Layout, Verified};
+use crate::commands::{Closed, Formatted, Layout, Parity, Verified};
 use crate::failure::Failure;
 
 /// A document's text.
@@ -67,16 +67,27 @@ fn layout(layout: &Layout) -> Value {
 }
 
 pub(crate) fn formatted(command: &str, formatted: &Formatted) -> Value {
-    let Formatted { data, hash, layout: tree, root } = formatted;
+    let Formatted { data, hash, layout: tree, parity, root } = formatted;
     merged([
         json!({"command": command, "data_device": text(data), "hash_device": text(hash)}),
         layout(tree),
-        json!({"root_hash": root.to_string()}),
+        json!({"root_hash": root.to_string(), "fec": parity.as_ref().map(fec)}),
     ])
 }
 
-pub(crate) fn dumped(hash: &Path, tree: &Layout) -> Value {
-    merged([json!({"command": "dump", "hash_device": text(hash)}), layout(tree)])
+pub(crate) fn dumped(hash: &Path, tree: &Layout, parity: Option<&Parity>) -> Value {
+    let parity = json!({"fec": parity.map(fec)});
+    merged([json!({"command": "dump", "hash_device": text(hash)}), layout(tree), parity])
+}
+
+fn fec(parity: &Parity) -> Value {
+    json!({
+        "device": text(&parity.device),
+        "roots": parity.places.roots().get(),
+        "offset": parity.places.offset(),
+        "bytes": parity.places.parity_bytes(),
+        "covered_blocks": parity.places.covered_blocks(),
+    })
 }
 
 pub(crate) fn verified(verified: &Verified) -> Value {
