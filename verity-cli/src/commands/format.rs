@@ -66,7 +66,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     area: AreaOptions,
     #[command(flatten)]
-    fec: FecOptions,
+    pub(super) fec: FecOptions,
     #[command(flatten)]
     pub(super) work: WorkOptions,
     #[command(flatten)]

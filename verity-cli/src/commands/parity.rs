@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use verity_core::device::Fec;
 use verity_core::fec::{Layout as Places, LayoutError};
 use verity_core::geometry::Geometry;
 use verity_core::params::Params;
@@ -85,6 +86,16 @@ impl Parity {
     /// The parity's bytes on its device.
     pub(crate) fn bytes(&self) -> Range<u64> {
         self.places.offset()..self.places.offset() + self.places.parity_bytes()
+    }
+
+    /// As the kernel takes it.
+    pub(crate) fn for_kernel(self) -> Fec<PathBuf> {
+        Fec {
+            device: self.device,
+            start_block: self.places.offset() / self.places.block_size().as_u64(),
+            blocks: self.places.covered_blocks(),
+            roots: self.places.roots(),
+        }
     }
 
     /// How many blocks of parity there are.

@@ -219,8 +219,13 @@ impl Update<'_> {
     fn in_place(&self, options: &Options<'_>) -> Result<RootHash, Failure> {
         let area = self.geometry.area().offset()..self.geometry.hash_area_end();
         check_apart((self.data.extent, self.geometry.data_bytes()), (self.hash.extent, area))?;
-        let log = files::journal_path(&self.arguments.hash, self.arguments.result.journal.as_deref())?;
-        let place = files::InPlace::open(&self.arguments.hash, log)?;
+        let log = files::journal_path(
+            &self.arguments.hash,
+            Role::Hash,
+            self.arguments.result.journal.as_deref(),
+            "--journal",
+        )?;
+        let place = files::InPlace::open(&self.arguments.hash, Role::Hash, log)?;
         place.change(
             |journal| {
                 let root = if self.geometry == self.old.geometry {

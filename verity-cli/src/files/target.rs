@@ -68,7 +68,7 @@ impl Plan {
             Ok(metadata) => {
                 if role == Role::Hash {
                     // What is in its journal must not come back over a new tree.
-                    refuse_unfinished(path)?;
+                    refuse_unfinished(path, role)?;
                 }
                 Some(metadata)
             }

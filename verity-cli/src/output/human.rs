@@ -5,9 +5,10 @@ use std::path::Path;
 
 use verity_core::block::RootHash;
 use verity_core::device::{DeviceInfo, DeviceRef, Error, Fec, Mapping, Repairs, backing_file, node_of};
+use verity_core::repair::Restored;
 use verity_core::tree::Report;
 
-use crate::commands::{Formatted, Layout, Parity};
+use crate::commands::{FecFinding, Formatted, Layout, Parity, Repaired, Verified};
 
 /// A UUID as it is printed.
 pub(crate) fn uuid(bytes: [u8; 16]) -> String {
@@ -52,6 +53,37 @@ pub(crate) fn header(
 /// What `format` prints.
 pub(crate) fn formatted(formatted: &Formatted) -> String {
     header(&formatted.hash, &formatted.layout, formatted.parity.as_ref(), Some(&formatted.root))
+}
+
+/// What `verify` found, and what of it the parity cannot restore.
+pub(crate) fn verified(verified: &Verified) -> String {
+    let mut text = findings(&verified.report);
+    if let Some(FecFinding::Damaged(repair)) = verified.diagnosis.as_ref().map(|it| &it.finding)
+        && !repair.is_complete()
+    {
+        text += "Beyond repair:\n";
+        text += &findings(&repair.remaining);
+    }
+    text
+}
+
+/// What `repair` restored, one block a line, and what it could not.
+pub(crate) fn repaired(repaired: &Repaired) -> String {
+    let report = &repaired.report;
+    if report.was_intact() {
+        return "intact: nothing to repair\n".to_owned();
+    }
+    let word = if repaired.kept { "restored" } else { "can be restored" };
+    let mut text = String::new();
+    for Restored { place, block, bytes, .. } in &report.restored {
+        let _ = writeln!(text, "{place} block {block} (bytes {} to {}): {word}", bytes.start, bytes.end - 1);
+    }
+    let listed = report.restored.len() as u64;
+    if report.restored_blocks() > listed {
+        let more = report.restored_blocks() - listed;
+        let _ = writeln!(text, "... and {more} more: {word} (--max-findings lists more)");
+    }
+    text + &findings(&report.remaining)
 }
 
 /// The bad blocks, one a line.

@@ -11,9 +11,9 @@ use std::fmt;
 use super::codeword::{Corrector, weights};
 use super::field::power;
 use super::layout::{CODEWORD, Layout};
-use super::message::{Segment, usize_of};
+use super::message::Segment;
 use super::multiplier::{Kernel, Multiplier, kernel};
-use crate::io::ReadAt;
+use crate::io::{ReadAt, usize_of};
 use crate::tree::{Device, Error};
 
 /// Restores blocks of the message (data, then tree) from the others and the parity.

@@ -13,12 +13,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::field::{self, power};
 use super::layout::Layout;
-use super::message::{Segment, usize_of};
+use super::message::Segment;
 use super::multiplier::{Kernel, Multiplier, kernel};
 use crate::block::RootHash;
 use crate::digest::BlockHasher;
 use crate::geometry::Geometry;
-use crate::io::{ReadAt, Storage, WriteAt};
+use crate::io::{ReadAt, Storage, WriteAt, usize_of};
 use crate::params::Params;
 use crate::progress::Phase;
 use crate::tree::{Builder, Device, Error, LevelHasher, Options};
@@ -164,7 +164,8 @@ impl<'a> Encoder<'a> {
             let columns = job * width..((job + 1) * width).min(end);
             self.add_columns(segments, &columns, scratch, &visit)?;
             self.write(&columns, onto, scratch)
-        })
+        })?;
+        segments.iter().try_for_each(Segment::check_end)
     }
 
     /// Sums up the columns over all rows, and turns the sums into parity.

@@ -260,3 +260,39 @@ pub enum LayoutError {
     #[error("the parity would pass 2^63 bytes: data blocks or FEC offset is too large")]
     TooLarge,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::geometry::HashArea;
+
+    #[test]
+    fn roots_are_2_to_24() {
+        for roots in [0, 1, 25, 256, 258, u64::MAX] {
+            assert_eq!(Roots::new(roots), Err(LayoutError::Roots(roots)));
+        }
+        assert_eq!("24".parse(), Ok(Roots::MAX));
+        assert_eq!(Roots::MAX.get(), 24);
+    }
+
+    #[test]
+    fn what_cannot_be_laid_out_is_named() {
+        let params = Params::default();
+        let geometry = Geometry::new(&params, 1000, HashArea::with_superblock(0).unwrap()).unwrap();
+        let hash_blocks = geometry.hash_blocks();
+        let error = |params: &Params, blocks, offset| {
+            Layout::new(params, &geometry, blocks, Roots::MIN, offset).unwrap_err()
+        };
+        let other = Params { hash_block_size: BlockSize::MIN, ..params.clone() };
+        assert!(matches!(error(&other, hash_blocks, 0), LayoutError::BlockSizes { .. }));
+        assert!(matches!(error(&params, hash_blocks, 512), LayoutError::Unaligned { offset: 512, .. }));
+        assert!(matches!(
+            error(&params, hash_blocks - 1, 0),
+            LayoutError::HashBlocks { given: 8, needed: 9 }
+        ));
+        for blocks in [1 << 51, u64::MAX / 4096, u64::MAX] {
+            assert_eq!(error(&params, blocks, 0), LayoutError::TooLarge, "{blocks}");
+        }
+        assert_eq!(error(&params, hash_blocks, (1 << 63) - 4096), LayoutError::TooLarge);
+    }
+}

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::layout::Layout;
-use crate::io::ReadAt;
+use crate::io::{ReadAt, usize_of};
 use crate::tree::{Device, Error};
 
 /// A part of the message, and where it is read.
@@ -52,9 +52,16 @@ impl<'a> Segment<'a> {
         })?;
         Ok(true)
     }
-}
 
-/// Bytes of a row's piece, which fit everywhere.
-pub(super) fn usize_of(bytes: u64) -> usize {
-    usize::try_from(bytes).unwrap_or(usize::MAX)
+    /// Fails if the source has become shorter than the segment: one that ends in a hole is otherwise never read there.
+    pub(super) fn check_end(&self) -> Result<(), Error> {
+        let Some(last) = self.length.checked_sub(1) else { return Ok(()) };
+        let offset = self.offset + last;
+        self.source.read_exact_at(&mut [0], offset).map_err(|source| Error::Read {
+            device: self.device,
+            offset,
+            length: 1,
+            source,
+        })
+    }
 }
