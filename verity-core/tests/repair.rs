@@ -132,6 +132,19 @@ fn as_many_bad_blocks_of_a_codeword_as_parity_bytes_are_restored_and_not_one_mor
     }
 }
 
+/// Below a bad hash block nothing is vouched for, but what does not match it is where the damage may be.
+#[test]
+fn damage_below_a_bad_top_block_counts_as_known() {
+    for roots in [4, 9, 24] {
+        let coded = Coded::new(1500, roots);
+        let rounds = coded.layout.rounds();
+        // The top block, and as many data blocks of its codewords as there are parity bytes left.
+        let blocks: Blocks =
+            (0..roots - 1).map(|row| 1500 % rounds + row * 5 * rounds).chain([1500]).collect();
+        assert_restored(coded, &blocks);
+    }
+}
+
 /// A block with one wrong byte is less damaged than it seems: each codeword is looked at by itself.
 #[test]
 fn single_bytes_are_restored_in_more_blocks_than_there_are_parity_bytes() {
@@ -252,7 +265,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     /// Whatever is damaged: what is restored is right, and what is not is told. Codewords with no more bad blocks than parity bytes are
-    /// always restored if the tree is whole, and those with half as many if it is not.
+    /// always restored if the tree is whole, and those with half as many in any case.
     #[test]
     fn any_damage_is_repaired_or_told(
         data_blocks in 1u64..900,

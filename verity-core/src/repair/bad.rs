@@ -2,6 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use crate::io::usize_of;
+
 /// A block's round and its row in that, as one number that sorts by rounds.
 pub(super) type Key = u64;
 
@@ -89,6 +91,13 @@ pub(super) fn without(all: &[Key], restored: &[Key]) -> Vec<Key> {
     all.iter().copied().filter(|key| restored.binary_search(key).is_err()).collect()
 }
 
+/// The rows of `all` that are in `round`.
+pub(super) fn rows_in(all: &[Key], round: u64) -> impl Iterator<Item = usize> {
+    let first = all.partition_point(|&key| self::round(key) < round);
+    let in_round = all[first..].iter().take_while(move |&&key| self::round(key) == round);
+    in_round.map(|&key| usize_of(row(key)))
+}
+
 /// The blocks of `all` that are in the same rounds as `some`.
 pub(super) fn in_rounds_of(all: &[Key], some: &[Key]) -> Vec<Key> {
     let has_some = |key: Key| {
@@ -127,5 +136,6 @@ mod tests {
         assert_eq!(without(&all, &a), [key(1, 0), key(3, 9)]);
         assert_eq!(in_rounds_of(&all, &[key(1, 200)]), [key(1, 0), key(1, 1)]);
         assert_eq!((round(all[3]), row(all[3])), (3, 9));
+        assert!(rows_in(&all, 1).eq([0, 1]) && rows_in(&all, 3).eq([9]) && rows_in(&all, 4).next().is_none());
     }
 }

@@ -75,6 +75,12 @@ impl<'a> Map<'a> {
         Block { level: level + 1, index, device: Device::Hash, offset: on_device * size }
     }
 
+    /// Whether a block is among the children in `runs`, a set for each level.
+    pub(super) fn is_in(&self, key: Key, runs: &[Runs]) -> bool {
+        let block = self.block(key);
+        runs.get(block.level).is_some_and(|runs| runs.contains(block.index))
+    }
+
     /// What can be judged now that these were restored: for each level, which children. `None` if no hash block is among them.
     pub(super) fn below(&self, restored: &[Key]) -> Option<Vec<Runs>> {
         let per_block = self.geometry.digests_per_block();

@@ -6,12 +6,13 @@
 //!
 //! Work goes round by round through the parity's codewords, each of which is read once for all of its bad blocks, hash blocks and
 //! data blocks alike. Blocks below a bad hash block can be judged only when that is restored: they are checked then, and what is
-//! bad among them is next, until nothing more can be restored. In the end everything is verified again.
+//! bad among them is next, until nothing more can be restored. Until then those that do not match it are suspects: places to be tried, since
+//! what comes of them is checked like everything else. In the end everything is verified again.
 //!
 //! What is repaired: data blocks and hash blocks. A superblock is not covered by parity, nor are bytes of the hash device behind
 //! the tree vouched for by anything; and a spare byte that was not zero when the tree was made cannot become zero.
 //!
-//! Memory, whatever the image's size: 16 MiB for the places of bad blocks (above a million they are taken in several batches,
+//! Memory, whatever the image's size: 64 MiB for the places of bad blocks and suspects (above a million they are taken in several batches,
 //! each of which costs a verification), and for each thread `roots + 2` pieces of 64 KiB, or blocks where these are larger.
 
 mod bad;
@@ -34,7 +35,7 @@ use crate::geometry::Geometry;
 use crate::io::{ReadAt, Storage};
 use crate::params::Params;
 use crate::progress::Phase;
-use crate::tree::{self, Collector, Error, Fault, Finding, Options, Runs, Tree};
+use crate::tree::{self, Collector, Error, Fault, Finding, Options, Place, Runs, Tree, Witness};
 
 /// How many places of bad blocks are kept at once.
 const MOST_BAD_BLOCKS: usize = 1 << 20;
@@ -164,7 +165,7 @@ fn repair_in_batches(image: &Image<'_>, options: &Options<'_>, most: usize) -> R
     };
     options.observer.begin(Phase::Verify, Some(geometry.data_bytes()));
     let (found, report) = work.check(0, None)?;
-    if found.is_empty() && !data.has_failed() && !hash.has_failed() {
+    if found.bad.is_empty() && !data.has_failed() && !hash.has_failed() {
         return Ok(Report { remaining: report, ..Report::default() });
     }
     let gains = Gains::new(options.max_findings);
@@ -185,15 +186,13 @@ struct Work<'a> {
 
 impl Work<'_> {
     /// Finds bad blocks in rounds from `first_round` on: among the children in `runs`, a set for each level, or among all.
-    fn check(&self, first_round: u64, runs: Option<&[Runs]>) -> Result<(BadBlocks, tree::Report), Error> {
-        let found = BadBlocks::new(first_round, self.most);
-        let witness = |finding: &Finding| {
-            // What is unverifiable may be right, and what is made so cannot be mended.
-            if matches!(finding.fault, Fault::Digest { .. }) {
-                found.add(self.map.key(finding.place, finding.first_block));
-            }
+    fn check(&self, first_round: u64, runs: Option<&[Runs]>) -> Result<(Found<'_>, tree::Report), Error> {
+        let found = Found {
+            map: &self.map,
+            bad: BadBlocks::new(first_round, self.most),
+            suspects: BadBlocks::new(first_round, self.most),
         };
-        let collector = Collector::with_witness(self.options.max_findings, &witness);
+        let collector = Collector::with_witness(self.options.max_findings, &found);
         match runs {
             None => self.tree.check_all(&collector, self.options)?,
             Some(runs) => {
@@ -207,19 +206,26 @@ impl Work<'_> {
     }
 
     /// Restores what was `found`, and what can be judged after that, until there is nothing more.
-    fn run(&self, mut found: BadBlocks, gains: &Gains) -> Result<(), Error> {
+    fn run<'f>(&'f self, mut found: Found<'f>, gains: &Gains) -> Result<(), Error> {
         // Bad blocks that could not be restored. They may be, when more is known of their rounds.
-        let mut stuck = Vec::new();
+        let (mut stuck, mut suspects) = (Vec::new(), Vec::new());
         // Where there are too many for one batch: its first round, and whether anything was restored since the first batch.
         let (mut first_round, mut gained) = (0, false);
-        while first_round > 0 || !found.is_empty() {
-            let (fresh, next_round) = found.into_keys();
+        while first_round > 0 || !found.bad.is_empty() {
+            let (fresh, next_round) = found.bad.into_keys();
             let known = bad::union(&stuck, &fresh);
-            let sweep = Sweep { map: &self.map, tree: &self.tree, decoder: &self.decoder, image: self.image };
+            suspects = bad::union(&suspects, &found.suspects.into_keys().0);
+            let sweep = Sweep {
+                map: &self.map,
+                tree: &self.tree,
+                decoder: &self.decoder,
+                image: self.image,
+                suspects: &suspects,
+            };
             let restored = sweep.run(&bad::in_rounds_of(&known, &fresh), gains, self.options)?;
             gained |= !restored.is_empty();
             found = if let Some(next) = next_round {
-                stuck.clear();
+                (stuck, suspects) = (Vec::new(), Vec::new());
                 first_round = next;
                 self.check(next, None)?.0
             } else if first_round > 0 {
@@ -227,16 +233,43 @@ impl Work<'_> {
                     break;
                 }
                 // Blocks of the batches before can be below what was restored since.
-                stuck.clear();
+                (stuck, suspects) = (Vec::new(), Vec::new());
                 (first_round, gained) = (0, false);
                 self.check(0, None)?.0
             } else {
                 let Some(runs) = self.map.below(&restored) else { break };
                 stuck = bad::without(&known, &restored);
+                // Those are judged now, or suspected again.
+                suspects.retain(|&key| !self.map.is_in(key, &runs));
                 self.check(0, Some(&runs))?.0
             };
         }
         Ok(())
+    }
+}
+
+/// What a verification found.
+struct Found<'a> {
+    map: &'a Map<'a>,
+    bad: BadBlocks,
+    /// Below a bad hash block: what does not match it. A wrong guess costs a parity byte, and is then taken back.
+    suspects: BadBlocks,
+}
+
+impl Witness for Found<'_> {
+    fn found(&self, finding: &Finding) {
+        // What is unverifiable may be right, and what is made so cannot be mended.
+        if matches!(finding.fault, Fault::Digest { .. }) {
+            self.bad.add(self.map.key(finding.place, finding.first_block));
+        }
+    }
+
+    fn suspects(&self) -> bool {
+        true
+    }
+
+    fn suspected(&self, place: Place, block: u64) {
+        self.suspects.add(self.map.key(place, block));
     }
 }
 

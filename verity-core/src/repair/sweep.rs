@@ -23,6 +23,8 @@ pub(super) struct Sweep<'a> {
     pub(super) tree: &'a Tree<'a>,
     pub(super) decoder: &'a Decoder<'a>,
     pub(super) image: &'a Image<'a>,
+    /// Blocks that may be bad.
+    pub(super) suspects: &'a [Key],
 }
 
 /// What has been restored so far.
@@ -110,62 +112,103 @@ impl Round<'_> {
     fn restore_group(&mut self, group: &[Key]) -> Result<(), Error> {
         let (Some(&first), Some(&last)) = (group.first(), group.last()) else { return Ok(()) };
         let (first, last) = (bad::round(first), bad::round(last));
-        let rows = |round| -> Vec<usize> {
-            let of_round = group.iter().filter(|&&key| bad::round(key) == round);
-            of_round.filter_map(|&key| usize::try_from(bad::row(key)).ok()).collect()
-        };
-        let open: Vec<Vec<usize>> = (first..=last).map(rows).collect();
-        let mut erased = open.clone();
-        let mut blocks = vec![Vec::new(); open.len()];
+        let mut rounds: Vec<Rows> = (first..=last).map(|round| self.rows(group, round)).collect();
+        let mut erased: Vec<Vec<usize>> = rounds.iter().map(Rows::all).collect();
+        let mut blocks = vec![Vec::new(); erased.len()];
         self.sweep.decoder.fill_in(first, &mut erased, &mut blocks)?;
-        for ((round, open), blocks) in (first..).zip(open).zip(blocks) {
-            self.restore_round(round, open, blocks)?;
+        for ((round, rows), blocks) in (first..).zip(&mut rounds).zip(&mut blocks) {
+            self.restore_round(round, rows, blocks)?;
         }
         Ok(())
     }
 
-    /// Restores the rows `open` of a round. `blocks` is what they are if nothing else is wrong, or empty.
-    fn restore_round(&mut self, round: u64, mut open: Vec<usize>, mut blocks: Vec<u8>) -> Result<(), Error> {
-        let decoder = self.sweep.decoder;
-        loop {
-            let rows = open.clone();
-            self.take(round, &rows, &blocks, &mut open)?;
-            if open.is_empty() {
-                return Ok(());
-            }
-            let rows = open.clone();
-            let mut result = Ok(());
-            decoder.correct(round, &rows, rows.len(), &mut blocks, |candidates| {
-                result = self.take(round, &rows, candidates, &mut open);
-                open.is_empty() || result.is_err()
-            })?;
-            result?;
-            if open.is_empty() || open.len() == rows.len() {
-                return Ok(());
-            }
-            // What was restored is missing no more, which may help the rest.
-            let (mut erased, mut again) = ([open.clone()], [std::mem::take(&mut blocks)]);
-            decoder.fill_in(round, &mut erased, &mut again)?;
-            let [filled] = again;
-            blocks = filled;
-        }
+    fn rows(&self, group: &[Key], round: u64) -> Rows {
+        let bad: Vec<usize> = bad::rows_in(group, round).collect();
+        let suspects = if bad.is_empty() {
+            Vec::new()
+        } else {
+            bad::rows_in(self.sweep.suspects, round).filter(|row| !bad.contains(row)).collect()
+        };
+        Rows { bad, suspects }
     }
 
-    /// Writes those of the candidates that are right to their places, and removes them from `open`.
-    fn take(
+    /// Restores the bad rows of a round. `blocks` is what they are if only they and the suspects are wrong, or empty.
+    fn restore_round(&mut self, round: u64, rows: &mut Rows, blocks: &mut Vec<u8>) -> Result<(), Error> {
+        while !rows.bad.is_empty() {
+            let before = rows.bad.len();
+            self.take(round, rows, blocks)?;
+            self.try_without_suspects(round, rows, blocks)?;
+            self.try_errors(round, rows, blocks)?;
+            if rows.bad.is_empty() || rows.bad.len() == before {
+                break;
+            }
+            // What was restored is missing no more, which may help the rest.
+            self.fill_in(round, rows.all(), blocks)?;
+        }
+        Ok(())
+    }
+
+    fn try_without_suspects(
         &mut self,
         round: u64,
-        rows: &[usize],
+        rows: &mut Rows,
+        blocks: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        if rows.bad.is_empty() || rows.suspects.is_empty() {
+            return Ok(());
+        }
+        self.fill_in(round, rows.bad.clone(), blocks)?;
+        self.take(round, rows, blocks)
+    }
+
+    /// Looks at each codeword by itself: damage can be elsewhere, or in but a few bytes of each block.
+    fn try_errors(&mut self, round: u64, rows: &mut Rows, blocks: &mut Vec<u8>) -> Result<(), Error> {
+        let decoder = self.sweep.decoder;
+        for with_suspects in [true, false] {
+            if rows.bad.is_empty() || (rows.suspects.is_empty() && with_suspects) {
+                continue;
+            }
+            let erased = if with_suspects { rows.all() } else { rows.bad.clone() };
+            let wanted = rows.bad.clone();
+            let mut result = Ok(());
+            decoder.correct(round, &erased, wanted.len(), blocks, |candidates| {
+                result = self.take_of(round, &wanted, rows, candidates);
+                rows.bad.is_empty() || result.is_err()
+            })?;
+            result?;
+        }
+        Ok(())
+    }
+
+    fn fill_in(&self, round: u64, erased: Vec<usize>, blocks: &mut Vec<u8>) -> Result<(), Error> {
+        let (mut erased, mut filled) = ([erased], [std::mem::take(blocks)]);
+        self.sweep.decoder.fill_in(round, &mut erased, &mut filled)?;
+        let [filled] = filled;
+        *blocks = filled;
+        Ok(())
+    }
+
+    /// Takes what is right of candidates for all bad rows.
+    fn take(&mut self, round: u64, rows: &mut Rows, candidates: &[u8]) -> Result<(), Error> {
+        let wanted = rows.bad.clone();
+        self.take_of(round, &wanted, rows, candidates)
+    }
+
+    /// Writes those of the candidates for `wanted` that are right to their places: these rows are bad no more.
+    fn take_of(
+        &mut self,
+        round: u64,
+        wanted: &[usize],
+        rows: &mut Rows,
         candidates: &[u8],
-        open: &mut Vec<usize>,
     ) -> Result<(), Error> {
         let Sweep { map, tree, image, .. } = *self.sweep;
         let size = image.layout.block_size();
-        for (&row, candidate) in rows.iter().zip(candidates.chunks_exact(size.bytes())) {
+        for (&row, candidate) in wanted.iter().zip(candidates.chunks_exact(size.bytes())) {
             let key = bad::key(round, row as u64);
             let block = map.block(key);
             let vouched_for = self.ancestors.expected(tree, block.level, block.index)?;
-            if !open.contains(&row) || vouched_for != Some(tree.digest(candidate)) {
+            if !rows.bad.contains(&row) || vouched_for != Some(tree.digest(candidate)) {
                 continue;
             }
             let device = if block.device == Device::Data { image.data } else { image.hash };
@@ -180,11 +223,23 @@ impl Round<'_> {
                 length: candidate.len(),
                 source,
             })?;
-            open.retain(|&other| other != row);
+            rows.bad.retain(|&other| other != row);
             self.restored.push(key);
             self.gains.add(&block, size.as_u64(), wrong as u64);
         }
         Ok(())
+    }
+}
+
+/// Rows of a round: those that are bad, and those that may be.
+struct Rows {
+    bad: Vec<usize>,
+    suspects: Vec<usize>,
+}
+
+impl Rows {
+    fn all(&self) -> Vec<usize> {
+        [&self.bad[..], &self.suspects].concat()
     }
 }
 

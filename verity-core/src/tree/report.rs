@@ -137,8 +137,27 @@ impl Report {
 pub(crate) struct Collector<'a> {
     most: usize,
     found: Mutex<Found>,
-    witness: &'a (dyn Fn(&Finding) + Sync),
+    witness: &'a dyn Witness,
 }
+
+/// Hears of each finding, listed or not.
+pub(crate) trait Witness: Sync {
+    fn found(&self, finding: &Finding) {
+        let _ = finding;
+    }
+
+    /// Whether it wants to know what [`suspected`](Self::suspected) tells.
+    fn suspects(&self) -> bool {
+        false
+    }
+
+    /// A block that is unverifiable does not match the block above it, either of which may be the bad one. A hint and no more.
+    fn suspected(&self, place: Place, block: u64) {
+        let _ = (place, block);
+    }
+}
+
+impl Witness for () {}
 
 #[derive(Default)]
 struct Found {
@@ -149,16 +168,19 @@ struct Found {
 
 impl<'a> Collector<'a> {
     pub(crate) fn new(most: usize) -> Self {
-        Self::with_witness(most, &|_| ())
+        Self::with_witness(most, &())
     }
 
-    /// `witness` sees each finding, listed or not.
-    pub(crate) fn with_witness(most: usize, witness: &'a (dyn Fn(&Finding) + Sync)) -> Self {
+    pub(crate) fn with_witness(most: usize, witness: &'a dyn Witness) -> Self {
         Self { most, found: Mutex::default(), witness }
     }
 
+    pub(super) fn witness(&self) -> &'a dyn Witness {
+        self.witness
+    }
+
     pub(super) fn add(&self, finding: Finding) {
-        (self.witness)(&finding);
+        self.witness.found(&finding);
         let mut guard = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         let Found { report, listed } = &mut *guard;
         match (&finding.fault, finding.place) {

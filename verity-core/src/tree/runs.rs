@@ -37,6 +37,12 @@ impl Runs {
         self.0.into_iter()
     }
 
+    /// Whether a block is among them.
+    pub(crate) fn contains(&self, block: u64) -> bool {
+        let next = self.0.partition_point(|run| run.end <= block);
+        self.0.get(next).is_some_and(|run| run.start <= block)
+    }
+
     /// How many blocks there are.
     pub(super) fn len(&self) -> u64 {
         self.0.iter().map(|run| run.end - run.start).sum()
@@ -86,6 +92,7 @@ mod tests {
         let runs = Runs::from_ranges(ranges.into_iter(), 25);
         assert_eq!(runs, Runs(vec![0..5, 7..9, 15..25]));
         assert_eq!(runs.len(), 17);
+        assert!((0..30).filter(|&block| runs.contains(block)).eq(runs.0.iter().cloned().flatten()));
         assert_eq!(Runs::from_ranges(runs.parents(4), 7), Runs::all(7));
     }
 

@@ -145,8 +145,9 @@ impl<'a> Tree<'a> {
 
     /// Checks everything, from the top down.
     pub(crate) fn check_all(&self, collector: &Collector<'_>, options: &Options<'_>) -> Result<(), Error> {
-        let vouched_for = self.check_top(collector)?;
-        if vouched_for {
+        // Below a bad top block there are still suspects.
+        let goes_on = self.check_top(collector)? || collector.witness().suspects();
+        if goes_on {
             for level in (0..self.geometry.levels().len()).rev() {
                 let all = Runs::all(self.geometry.digests_in(level));
                 self.check_children(level, &all, collector, options)?;
@@ -154,7 +155,7 @@ impl<'a> Tree<'a> {
         } else {
             self.give_up(collector);
         }
-        if !vouched_for || self.geometry.levels().is_empty() {
+        if !goes_on || self.geometry.levels().is_empty() {
             options.observer.advance(self.geometry.data_bytes());
         }
         Ok(())
@@ -261,16 +262,20 @@ impl<'a> Tree<'a> {
         for (child, (block, found)) in
             (first..).zip(blocks.chunks_exact(block_size.bytes()).zip(digests.chunks_exact(digest_size)))
         {
-            let Some(parent) = ancestors.trusted(self, level, child / per_block)? else {
+            let (parent, trusted) = ancestors.block(self, level, child / per_block)?;
+            let at = usize_of(child % per_block) * self.params.slot_size();
+            let expected = &parent[at..at + digest_size];
+            if !trusted {
                 if unverifiable.end != child {
                     checking.add_unverifiable(&unverifiable);
                     unverifiable.start = child;
                 }
                 unverifiable.end = child + 1;
+                if expected != found {
+                    checking.suspect(child);
+                }
                 continue;
-            };
-            let at = usize_of(child % per_block) * self.params.slot_size();
-            let expected = &parent[at..at + digest_size];
+            }
             if expected == found {
                 if level > 0 {
                     self.check_spare(checking, child, block);
@@ -311,6 +316,14 @@ impl<'a> Tree<'a> {
 }
 
 impl Checking<'_> {
+    fn place(&self) -> Place {
+        self.level.checked_sub(1).map_or(Place::Data, |level| Place::Hash { level })
+    }
+
+    fn suspect(&self, block: u64) {
+        self.collector.witness().suspected(self.place(), block);
+    }
+
     fn add_unverifiable(&self, blocks: &std::ops::Range<u64>) {
         if !blocks.is_empty() {
             self.add(blocks.start, blocks.end - blocks.start, Fault::Unverifiable);
@@ -319,7 +332,7 @@ impl Checking<'_> {
 
     fn add(&self, first_block: u64, blocks: u64, fault: Fault) {
         self.collector.add(Finding {
-            place: self.level.checked_sub(1).map_or(Place::Data, |level| Place::Hash { level }),
+            place: self.place(),
             first_block,
             blocks,
             bytes: self.children.position(first_block)..self.children.position(first_block + blocks),
@@ -345,17 +358,18 @@ impl Ancestors {
         }
         let per_block = tree.params.digests_per_block();
         let at = usize_of(index % per_block) * tree.params.slot_size();
-        let parent = self.trusted(tree, level, index / per_block)?;
-        Ok(parent.map(|parent| RootHash::from_digest(&parent[at..at + tree.hasher.digest_size()])))
+        let (parent, trusted) = self.block(tree, level, index / per_block)?;
+        let digest = || RootHash::from_digest(&parent[at..at + tree.hasher.digest_size()]);
+        Ok(trusted.then(digest))
     }
 
-    /// Hash block `index` of `level`, if it and all above it hash to what the root hash vouches for.
-    fn trusted(&mut self, tree: &Tree<'_>, level: usize, index: u64) -> Result<Option<&[u8]>, Error> {
+    /// Hash block `index` of `level`, and whether it and all above it hash to what the root hash vouches for.
+    fn block(&mut self, tree: &Tree<'_>, level: usize, index: u64) -> Result<(&[u8], bool), Error> {
         if self.blocks[level].index != Some(index) {
             self.load(tree, level, index)?;
         }
         let ancestor = &self.blocks[level];
-        Ok(ancestor.trusted.then_some(&ancestor.bytes))
+        Ok((&ancestor.bytes, ancestor.trusted))
     }
 
     fn load(&mut self, tree: &Tree<'_>, level: usize, index: u64) -> Result<(), Error> {
