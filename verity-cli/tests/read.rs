@@ -215,6 +215,7 @@ fn extract_reports() {
         ("output", json!("copy")),
         ("bytes", json!(300 * 4096)),
         ("zero_bytes", json!(190 * 4096)),
+        ("repaired_blocks", json!(0)),
     ] {
         assert_eq!(fields.remove(field), Some(value), "{field}");
     }
@@ -227,6 +228,34 @@ fn extract_reports() {
     assert!(sandbox.read("copy") == data);
     let blocks = |name: &str| sandbox.path(name).metadata().unwrap().blocks();
     assert!(blocks("copy") * 512 <= 130 * 4096 && blocks("data") * 512 >= 300 * 4096);
+}
+
+#[test]
+fn damage_is_restored_from_parity() {
+    let sandbox = Sandbox::with_data(300);
+    let root = sandbox.verity(&format!("format -q data hash --fec-device fec {FIXED}")).success();
+    let root = root.trim();
+    writes(&sandbox, &format!("cat data hash {root} --fec-device fec"), &pattern(300 * 4096));
+    // A data block, and a hash block of the leaf level.
+    sandbox.flip("data", 100 * 4096 + 5, 1);
+    sandbox.flip("hash", 3 * 4096 + 40, 1);
+    let before = sandbox.content();
+    let note = "note: 2 blocks were restored from parity; 'verity repair' mends the files\n";
+    let (bytes, run) = cat(&sandbox, &format!("cat data hash {root} --fec-device fec"));
+    assert_eq!((run.code, run.stderr.as_str()), (Some(0), note));
+    assert!(bytes == pattern(300 * 4096));
+    assert_eq!(sandbox.content(), before, "nothing is mended");
+    sandbox.verity(&format!("extract data hash {root} copy --fec-device fec")).is(0, "", note);
+    assert!(sandbox.read("copy") == pattern(300 * 4096));
+    let document = sandbox.verity(&format!("extract -q data hash {root} copy2 --fec-device fec --json")).json();
+    assert_eq!(document["repaired_blocks"], 2);
+    // Too much is too much: three blocks of one codeword, where two can be restored.
+    for block in [101, 103, 105] {
+        sandbox.flip("data", block * 4096 + 5, 1);
+    }
+    let (bytes, run) = cat(&sandbox, &format!("cat data hash {root} --fec-device fec"));
+    assert!(bytes == pattern(101 * 4096) && run.code == Some(2), "{} bytes", bytes.len());
+    assert!(run.stderr.contains("; the parity cannot restore it"), "{run:?}");
 }
 
 #[test]
@@ -317,7 +346,12 @@ fn an_interrupted_extract_leaves_nothing() {
     let arguments = format!("extract data hash {} copy --threads 1 --debug", root.trim());
     // True if it was in time.
     let interrupt = |signal: Signal| {
-        let mut child = sandbox.verity_command(&arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = sandbox
+            .verity_command(&arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         assert!(lines.any(|line| line.unwrap().contains("Copying")), "it ended before it began");
         kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();

@@ -5,6 +5,7 @@ mod common;
 use std::io;
 
 use common::{Fixture, small_params};
+use proptest::prelude::*;
 use verity_core::fec::{self, Layout, Roots};
 use verity_core::geometry::{Geometry, HashArea};
 use verity_core::io::{FnReader, MemoryDevice, ReadAt};
@@ -54,7 +55,7 @@ impl Protected {
     }
 }
 
-fn all(reader: &VerityReader<'_>) -> Result<Vec<u8>, Error> {
+fn all_of(reader: &VerityReader<'_>) -> Result<Vec<u8>, Error> {
     let mut bytes = vec![0; usize::try_from(reader.data_bytes()).unwrap()];
     let mut done = 0;
     while done < bytes.len() {
@@ -67,14 +68,14 @@ fn all(reader: &VerityReader<'_>) -> Result<Vec<u8>, Error> {
 fn damage_is_restored_while_it_is_read_and_counted() {
     let mut protected = Protected::new(1200, 2);
     let original = protected.fixture.data.clone();
-    assert_eq!(all(&protected.reader()).unwrap(), original);
+    assert_eq!(all_of(&protected.reader()).unwrap(), original);
     // As many blocks of one codeword as it can restore, and one far away.
     let rounds = protected.rounds();
     for block in [3, 3 + rounds, 8] {
         protected.fixture.data[block * BLOCK..][..BLOCK].fill(0xee);
     }
     let reader = protected.reader();
-    assert!(all(&reader).unwrap() == original);
+    assert!(all_of(&reader).unwrap() == original);
     assert_eq!(reader.repairs(), 3);
     // A part of a block, which is restored once more.
     let mut part = [0; 7];
@@ -91,7 +92,7 @@ fn hash_blocks_of_every_level_are_restored() {
         let at = protected.hash_block(level, 0);
         protected.fixture.hash[at..at + BLOCK].fill(0x11);
         let reader = protected.reader();
-        assert!(all(&reader).unwrap() == original, "level {level}");
+        assert!(all_of(&reader).unwrap() == original, "level {level}");
         // Each damaged level up to here: a block that was restored is kept.
         assert_eq!(reader.repairs(), level as u64 + 1);
     }
@@ -107,7 +108,7 @@ fn damage_that_nobody_knew_of_is_corrected() {
     protected.fixture.hash[leaf] ^= 1;
     protected.fixture.data[20 * BLOCK + 5] ^= 1;
     protected.fixture.data[(20 + rounds) * BLOCK + 5] ^= 1;
-    assert!(all(&protected.reader()).unwrap() == original);
+    assert!(all_of(&protected.reader()).unwrap() == original);
 }
 
 #[test]
@@ -157,7 +158,7 @@ fn blocks_that_cannot_be_read_are_restored() {
         }
     });
     let reader = protected.reader_of(data);
-    assert!(all(&reader).unwrap() == protected.fixture.data);
+    assert!(all_of(&reader).unwrap() == protected.fixture.data);
     assert_eq!(reader.repairs(), 1);
 }
 
@@ -168,6 +169,45 @@ fn parity_that_is_missing_does_not_hide_the_damage() {
     protected.parity.clear();
     let error = protected.reader().read_at(&mut [0; 10], 0).unwrap_err().to_string();
     assert!(error.starts_with("FEC device: reading "), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    /// Damage anywhere, in the parity too: what is read is the data, and what cannot be restored is an error.
+    #[test]
+    fn random_damage(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), 1..=255_u8, 1..700_usize), 0..12),
+        roots in 2..6_u64,
+    ) {
+        let mut protected = Protected::new(700, roots);
+        let original = protected.fixture.data.clone();
+        let Fixture { data, hash, .. } = &mut protected.fixture;
+        let parts = [data, hash, &mut protected.parity];
+        let mut all: Vec<&mut u8> = parts.into_iter().flatten().collect();
+        for (index, bits, length) in &damage {
+            let first = index.index(all.len());
+            for byte in all.iter_mut().skip(first).take(*length) {
+                **byte ^= bits;
+            }
+        }
+        drop(all);
+        let reader = protected.reader();
+        for (block, expected) in original.chunks(BLOCK).enumerate() {
+            let mut bytes = [0; BLOCK];
+            match reader.read_at(&mut bytes, block as u64 * 512) {
+                Ok(count) => prop_assert!(count == BLOCK && bytes == expected, "block {}", block),
+                Err(error) => {
+                    prop_assert!(matches!(error, Error::Corrupted { repair: Repair::Failed, .. }), "{}", error);
+                    prop_assert_eq!(bytes, [0; BLOCK]);
+                }
+            }
+        }
+        // One short run of damage is always restored: it is in one block of a codeword, or in two of different ones.
+        if damage.len() <= 1 {
+            prop_assert!(all_of(&reader).unwrap() == original);
+        }
+    }
 }
 
 #[test]
