@@ -65,14 +65,17 @@ fn repaired_bytes(bench: &Bench) -> u64 {
     GIB.min(bench.sizes.data)
 }
 
-/// Makes a tree, and parity where there is a place for it. The answer is both.
+/// A tree, and the bytes of its parity.
+type Coded = (Tree, Option<Vec<u8>>);
+
+/// Makes a tree, and parity where there is a place for it.
 fn format(
     program: &Program,
     data: &Path,
     bytes: u64,
     hash: &Path,
     fec: Option<&Path>,
-) -> Result<(Sample, (Tree, Option<Vec<u8>>))> {
+) -> Result<(Sample, Coded)> {
     remove(hash)?;
     let mut command = program.format_command(data, hash);
     command.arg(format!("--data-blocks={}", bytes / BLOCK));
