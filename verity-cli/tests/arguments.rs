@@ -154,9 +154,6 @@ fn what_this_version_does_not_do_is_refused() {
             refused(&run, &message, "leave the option out, or use veritysetup for this image");
         }
     }
-    let run = sandbox.verity(&format!("open data name hash {root} --root-hash-signature file"));
-    let message = "--root-hash-signature: this version does not check signatures";
-    refused(&run, message, "leave the option out, or use veritysetup for this image");
     assert_eq!(sandbox.content(), before);
 }
 

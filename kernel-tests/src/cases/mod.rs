@@ -17,6 +17,7 @@ mod queries;
 mod races;
 mod refusals;
 mod rollback;
+mod signatures;
 mod tools;
 mod udev;
 
@@ -44,6 +45,7 @@ pub(crate) fn all() -> Vec<Case> {
         closing::cases(),
         races::cases(),
         lacking::cases(),
+        signatures::cases(),
     ]
     .into_iter()
     .flatten()

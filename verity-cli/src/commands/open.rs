@@ -13,7 +13,7 @@ use super::root::{self, RootArguments};
 use crate::cli::help::exit_codes;
 use crate::cli::options::{AreaOptions, Common, FecOptions, TreeOptions};
 use crate::failure::{Code, Failure};
-use crate::files::{Input, Role};
+use crate::files::{Input, Role, signature};
 use crate::output::{self, json};
 use crate::session::Session;
 
@@ -28,6 +28,7 @@ Examples:
   verity open /dev/sda2 system /dev/sda3 --root-hash-file system.roothash
   verity open image.img layer image.img ROOT_HASH --hash-offset 8388608
   verity open image.erofs layer image.verity ROOT_HASH --restart-on-corruption
+  verity open image.erofs layer image.verity ROOT_HASH --root-hash-signature image.p7s
 
 ",
     exit_codes!()
@@ -81,7 +82,7 @@ struct OpenOptions {
     #[command(flatten)]
     root: RootArguments,
 
-    /// Signature of the root hash, for the kernel to check (not in this version)
+    /// The root hash's signature (detached PKCS#7 in DER), which the kernel checks with its own keys
     #[arg(long, value_name = "PATH")]
     root_hash_signature: Option<PathBuf>,
 
@@ -185,10 +186,6 @@ impl CreateArguments {
 pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Failure> {
     let options = &arguments.options;
     options.fec.check(session.is_veritysetup())?;
-    if options.root_hash_signature.is_some() {
-        return Err(Failure::argument("--root-hash-signature: this version does not check signatures")
-            .hint("leave the option out, or use veritysetup for this image"));
-    }
     let table_options = options.device.table_options()?;
     let name: DeviceName = arguments.name.parse().map_err(|error| kernel::bad_name(&error))?;
     let text = options.root.text(session)?;
@@ -197,11 +194,13 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     let data = Input::open(&arguments.data, Role::Data)?;
     let layout = Layout::of_existing(&data, &hash, &options.area, &options.tree, session)?;
     let root = root::parse(&text, layout.params.algorithm)?;
+    let signature = options.root_hash_signature.as_deref().map(signature::read).transpose()?;
 
     let Layout { uuid, params, geometry } = layout;
     let mut activation =
         Activation::new(name.clone(), &arguments.data, &arguments.hash, params, geometry, root);
     activation.uuid = uuid;
+    activation.signature = signature;
     activation.options = table_options;
     if options.device.shared {
         activation.sharing = Sharing::Shared;

@@ -5,6 +5,7 @@ mod extent;
 mod input;
 mod journal;
 mod root_hash;
+pub(crate) mod signature;
 mod target;
 mod temporary;
 
