@@ -11,7 +11,7 @@
 //!    value that exists is valid.
 //! 2. Engines: [`digest`], [`tree`], [`journal`], over the positions of [`io`], watched through [`progress`].
 //! 3. Kernel: `device`.
-//! 4. Products that put these together; still to come.
+//! 4. Products that put these together: `veritytab`.
 //!
 //! # Building and verifying in memory
 //!
@@ -47,4 +47,6 @@ pub mod progress;
 pub mod signature;
 pub mod superblock;
 pub mod tree;
+#[cfg(feature = "device")]
+pub mod veritytab;
 mod workers;
