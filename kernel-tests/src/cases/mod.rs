@@ -20,6 +20,7 @@ mod rollback;
 mod signatures;
 mod tools;
 mod udev;
+mod veritytab;
 
 #[cfg(feature = "host")]
 pub(crate) use demo::case as demo;
@@ -46,6 +47,7 @@ pub(crate) fn all() -> Vec<Case> {
         races::cases(),
         lacking::cases(),
         signatures::cases(),
+        veritytab::cases(),
     ]
     .into_iter()
     .flatten()

@@ -8,6 +8,7 @@ mod root_hash;
 pub(crate) mod signature;
 mod target;
 mod temporary;
+pub(crate) mod veritytab;
 
 pub(crate) use extent::{Extent, check_apart};
 pub(crate) use input::{Input, Role};

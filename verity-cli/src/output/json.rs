@@ -8,7 +8,7 @@ use verity_core::device::{Active, DeviceInfo, DeviceName, DeviceRef, Error, Mapp
 use verity_core::tree::{Fault, Finding, Place};
 
 use super::human;
-use crate::commands::{Closed, Formatted, Layout, Verified};
+use crate::commands::{Attached, Closed, Formatted, Layout, Outcome, Verified};
 use crate::failure::Failure;
 
 /// A document's text.
@@ -144,6 +144,28 @@ pub(crate) fn closed(name: &DeviceName, closed: Closed) -> Value {
         Closed::Kept => "kept",
     };
     json!({"command": "close", "name": name.to_string(), "result": result})
+}
+
+/// What became of the entries of a veritytab.
+pub(crate) fn veritytab(command: &str, path: &Path, entries: &[Attached]) -> Value {
+    let entries: Vec<Value> = entries.iter().map(entry).collect();
+    json!({"command": command, "veritytab": text(path), "entries": entries})
+}
+
+fn entry(entry: &Attached) -> Value {
+    let error = match &entry.outcome {
+        Outcome::Failed(error) => Some(failure(error)),
+        _ => None,
+    };
+    merged([
+        json!({
+            "line": entry.line,
+            "name": entry.name.as_ref().map(ToString::to_string),
+            "required": entry.required,
+            "result": entry.outcome.name(),
+        }),
+        error.unwrap_or_default(),
+    ])
 }
 
 pub(crate) fn inactive(name: &DeviceName) -> Value {

@@ -24,6 +24,7 @@ mod node;
 mod number;
 mod options;
 mod refusal;
+mod same;
 mod source;
 mod status;
 mod sysfs;
@@ -42,6 +43,7 @@ pub use options::{
     BadWord, Corruption, DevicePath, DeviceRef, Fec, FecRoots, KeyDescription, OnError, TableOptions,
 };
 pub use refusal::Refusal;
+pub use same::Difference;
 pub use status::{Repairs, Status, StatusError, Verdict};
 pub use sysfs::node_of;
 pub use table::{Table, TableError};
