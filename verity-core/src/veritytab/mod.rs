@@ -134,7 +134,7 @@ fn check_root_hash(text: &str) -> Result<(), RootHashError> {
 /// What is no root hash.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum RootHashError {
-    #[error("it is not taken from udev here, whose word for it is the data device's own")]
+    #[error("it is not taken from udev here")]
     FromUdev,
     #[error("it is not hexadecimal")]
     NotHexadecimal,
