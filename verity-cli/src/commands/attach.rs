@@ -244,6 +244,10 @@ fn attach(entry: &Entry, session: &Session) -> Result<Outcome, Failure> {
 
 /// What a line asks for.
 fn activation(entry: &Entry, session: &Session) -> Result<Activation, Failure> {
+    if let Some(fec) = &entry.fec {
+        return Err(Failure::argument(format_args!("fec-device={}: not in this version", fec.device))
+            .hint("leave the option out"));
+    }
     let said = &entry.tree;
     let tree = TreeOptions {
         data_block_size: said.data_block_size,
