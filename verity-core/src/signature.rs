@@ -206,6 +206,7 @@ pub(crate) mod tests {
     }
 
     /// A signature, of whatever.
+    #[cfg(feature = "device")]
     pub(crate) fn example() -> Signature {
         Signature(signed())
     }
