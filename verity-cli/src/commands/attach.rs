@@ -10,7 +10,7 @@ use verity_core::veritytab::{self, Entry, VeritytabError};
 use super::open::Request;
 use super::{engine, kernel};
 use crate::cli::help::exit_codes;
-use crate::cli::options::{AreaOptions, Common, TreeOptions};
+use crate::cli::options::{AreaOptions, Common, FecOptions, TreeOptions};
 use crate::failure::{Code, Failure};
 use crate::files::veritytab as file;
 use crate::interrupt;
@@ -244,10 +244,6 @@ fn attach(entry: &Entry, session: &Session) -> Result<Outcome, Failure> {
 
 /// What a line asks for.
 fn activation(entry: &Entry, session: &Session) -> Result<Activation, Failure> {
-    if let Some(fec) = &entry.fec {
-        return Err(Failure::argument(format_args!("fec-device={}: not in this version", fec.device))
-            .hint("leave the option out"));
-    }
     let said = &entry.tree;
     let tree = TreeOptions {
         data_block_size: said.data_block_size,
@@ -258,6 +254,11 @@ fn activation(entry: &Entry, session: &Session) -> Result<Activation, Failure> {
         salt: said.salt.clone(),
     };
     let area = AreaOptions { hash_offset: said.hash_offset, no_superblock: !said.superblock };
+    let fec = FecOptions {
+        fec_device: entry.fec.as_ref().map(|fec| fec.device.path().to_owned()),
+        fec_offset: entry.fec.as_ref().map(|fec| fec.offset),
+        fec_roots: entry.fec.as_ref().map(|fec| fec.roots),
+    };
     let request = Request {
         name: &entry.name,
         data: entry.data.path(),
@@ -265,6 +266,7 @@ fn activation(entry: &Entry, session: &Session) -> Result<Activation, Failure> {
         root_hash: &entry.root_hash,
         tree: &tree,
         area: &area,
+        fec: &fec,
         signature: entry.signature.as_ref(),
         table: entry.table.clone(),
     };

@@ -10,6 +10,7 @@ use verity_core::veritytab::SignatureSource;
 
 use super::kernel;
 use super::layout::Layout;
+use super::parity::Parity;
 use super::root::{self, RootArguments};
 use crate::cli::help::exit_codes;
 use crate::cli::options::{AreaOptions, Common, FecOptions, TreeOptions};
@@ -24,11 +25,15 @@ A wrong root hash is refused before there is a device. After the activation the 
 the kernel is asked: a device that is not verified is removed again. Files are attached to read-only loop devices that \
 detach themselves when the device is closed. Nothing is printed if all is well.
 
+With --fec-device the kernel restores damaged blocks when they are read, from the parity that 'format --fec-device' made; 'verity status' \
+counts them. It writes nothing: 'verity repair' does.
+
 Examples:
   verity open image.erofs layer image.verity ROOT_HASH
   verity open /dev/sda2 system /dev/sda3 --root-hash-file system.roothash
   verity open image.img layer image.img ROOT_HASH --hash-offset 8388608
   verity open image.erofs layer image.verity ROOT_HASH --restart-on-corruption
+  verity open image.erofs layer image.verity ROOT_HASH --fec-device image.fec --fec-roots 8
   verity open image.erofs layer image.verity ROOT_HASH --root-hash-signature image.p7s
 
 ",
@@ -186,7 +191,7 @@ impl CreateArguments {
 
 pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Failure> {
     let options = &arguments.options;
-    options.fec.check(session.is_veritysetup())?;
+    options.fec.device(session)?;
     let table = options.device.table_options()?;
     let name: DeviceName = arguments.name.parse().map_err(|error| kernel::bad_name(&error))?;
     let root_hash = options.root.text(session)?;
@@ -199,6 +204,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
         root_hash: &root_hash,
         tree: &options.tree,
         area: &options.area,
+        fec: &options.fec,
         signature: signature.as_ref(),
         table,
     };
@@ -232,6 +238,7 @@ pub(super) struct Request<'a> {
     pub(super) root_hash: &'a str,
     pub(super) tree: &'a TreeOptions,
     pub(super) area: &'a AreaOptions,
+    pub(super) fec: &'a FecOptions,
     pub(super) signature: Option<&'a SignatureSource>,
     pub(super) table: TableOptions,
 }
@@ -243,9 +250,11 @@ impl Request<'_> {
         let data = Input::open(self.data, Role::Data)?;
         let layout = Layout::of_existing(&data, &hash, self.area, self.tree, session)?;
         let root = root::parse(self.root_hash, layout.params.algorithm)?;
+        let parity = Parity::open(self.fec, &layout, &data, &hash, session)?;
         let Layout { uuid, params, geometry } = layout;
         let mut activation = Activation::new(self.name.clone(), self.data, self.hash, params, geometry, root);
         activation.uuid = uuid;
+        activation.fec = parity.map(|(parity, _)| parity.for_kernel());
         activation.signature = match self.signature {
             None => None,
             Some(SignatureSource::File(path)) => Some(signature::read(path)?),

@@ -39,9 +39,7 @@ pub use manage::{Deactivated, DeviceInfo, Mapping, cancel_deferred, deactivate, 
 pub use mapper::Removal;
 pub use name::{DeviceName, NameError};
 pub use number::{BadDeviceNumber, DeviceNumber};
-pub use options::{
-    BadWord, Corruption, DevicePath, DeviceRef, Fec, FecRoots, KeyDescription, OnError, TableOptions,
-};
+pub use options::{BadWord, Corruption, DevicePath, DeviceRef, Fec, KeyDescription, OnError, TableOptions};
 pub use refusal::Refusal;
 pub use same::Difference;
 pub use status::{Repairs, Status, StatusError, Verdict};
