@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use verity_core::device::query;
 
 use crate::case::{Case, OwnBoot};
-use crate::guest::{Context, KernelObjects, Output, Program, device_mapper_devices};
+use crate::guest::{Context, KernelObjects, Output, Program, device_mapper_devices, flip};
 
 use super::tools::{Image, Key, Layout, Tool, expect_silence, other_digit};
 
@@ -32,6 +32,11 @@ pub(super) fn cases() -> Vec<Case> {
             "veritytab/theirs",
             "a device that the C tool has activated with the same parameters is taken as it is",
             theirs,
+        ),
+        Case::new(
+            "veritytab/parity",
+            "parity is taken from the line, and the kernel restores what is damaged with it",
+            parity,
         ),
         Case::new("veritytab/signed", "signatures are taken from files and from the line itself", signed)
             .since(6, 12)
@@ -189,6 +194,31 @@ fn theirs(context: &mut Context) -> anyhow::Result<()> {
     table.expect("attach-all", 0, "layer: already active\n")?;
     table.expect("detach-all", 0, "layer: detached\n")?;
     table.expect("detach-all", 0, "layer: not active\n").map(drop)
+}
+
+fn parity(context: &mut Context) -> anyhow::Result<()> {
+    let image = Image::new(context)?;
+    let parity = context.path("parity");
+    let encode =
+        Tool::Verity.run("fec encode --quiet --fec-roots 4 --fec-offset 8192 --fec-device").arg(&parity);
+    encode.arg(&image.data).arg(&image.hash).arg(&image.root).succeed()?;
+    // One in the first block, which is read before the device is given out, and one in the middle.
+    for offset in [7, 64 * 4096 + 1] {
+        flip(&image.data, offset, 3)?;
+    }
+    let options = format!("fec-device={},fec-offset=8192,fec-roots=4", parity.display());
+    let table = Table::new(context, &[line_of(&image, "layer", &options)])?;
+    table.expect("attach-all", 0, "layer: attached\n")?;
+    image.expect_whole("layer")?;
+    let status = Tool::Verity.run("status layer").succeed()?;
+    ensure!(status.field("FEC roots:")? == "4", "{status}");
+    table.expect("attach-all", 0, "layer: already active\n")?;
+
+    let other = Table::new(context, &[line_of(&image, "layer", "-")])?;
+    other.expect("attach-all", 5, "")?.expect_error("error correction is on, not off")?;
+    let short = Table::new(context, &[line_of(&image, "layer", &options.replace("roots=4", "roots=24"))])?;
+    short.expect("attach-all", 1, "")?.expect_error("too short")?;
+    table.expect("detach-all", 0, "layer: detached\n").map(drop)
 }
 
 fn signed(context: &mut Context) -> anyhow::Result<()> {
