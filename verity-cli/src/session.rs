@@ -14,6 +14,8 @@ pub(crate) struct Session {
     pub(crate) verbose: bool,
     pub(crate) debug: bool,
     pub(crate) json: bool,
+    /// Standard output is for data, and nothing else may be printed there.
+    pub(crate) data_on_stdout: bool,
 }
 
 impl Session {
@@ -59,6 +61,10 @@ impl Session {
                 format!("Command failed with code -{} ({}).\n", code.number(), code.veritysetup_text())
             }
         };
+        if self.data_on_stdout {
+            output::plain(text.trim_end());
+            return;
+        }
         // What ended the command has been told already.
         let _ = output::write_result(&text);
     }

@@ -15,6 +15,7 @@ mod naming;
 mod options;
 mod queries;
 mod races;
+mod reading;
 mod refusals;
 mod rollback;
 mod signatures;
@@ -45,6 +46,7 @@ pub(crate) fn all() -> Vec<Case> {
         naming::cases(),
         closing::cases(),
         races::cases(),
+        reading::cases(),
         lacking::cases(),
         signatures::cases(),
         veritytab::cases(),

@@ -10,7 +10,7 @@ use verity_core::tree::{Fault, Finding, Place, Report};
 
 use super::human;
 use crate::commands::{
-    Attached, Closed, Diagnosis, FecFinding, Formatted, Layout, Outcome, Parity, Repaired, Verified,
+    Attached, Closed, Copied, Diagnosis, FecFinding, Formatted, Layout, Outcome, Parity, Repaired, Verified,
 };
 use crate::failure::Failure;
 
@@ -108,6 +108,25 @@ pub(crate) fn verified(verified: &Verified) -> Value {
         }),
         findings(report),
         json!({"fec": diagnosis.as_ref().map(diagnosed)}),
+    ])
+}
+
+pub(crate) fn copied(copied: &Copied) -> Value {
+    let Copied { data, hash, output, layout: tree, root, extracted, repairs } = copied;
+    merged([
+        json!({
+            "command": "extract",
+            "data_device": text(data),
+            "hash_device": text(hash),
+            "output": text(output),
+        }),
+        layout(tree),
+        json!({
+            "root_hash": root.to_string(),
+            "bytes": extracted.bytes,
+            "zero_bytes": extracted.zero_bytes,
+            "repaired_blocks": repairs,
+        }),
     ])
 }
 
