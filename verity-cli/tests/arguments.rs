@@ -141,16 +141,6 @@ fn a_flag_may_be_said_twice() {
 }
 
 #[test]
-fn what_this_version_does_not_do_is_refused() {
-    let (sandbox, root) = Sandbox::formatted(1);
-    let before = sandbox.content();
-    let run = sandbox.verity(&format!("open data name hash {root} --root-hash-signature file"));
-    let message = "--root-hash-signature: this version does not check signatures";
-    refused(&run, message, "leave the option out, or use veritysetup for this image");
-    assert_eq!(sandbox.content(), before);
-}
-
-#[test]
 fn errors_are_documents_where_documents_are_asked_for() {
     let sandbox = Sandbox::new();
     for arguments in ["format --json", "dump nothing --json", "--json frobnicate"] {
