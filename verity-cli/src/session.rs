@@ -50,17 +50,7 @@ impl Session {
         if !self.verbose || self.json {
             return;
         }
-        let text = match (code, self.personality) {
-            (Code::Success, _) => "Command successful.\n".to_owned(),
-            (Code::Refused, Personality::Verity) => {
-                "Command failed with code -2 (verification failed, or no permission).\n".to_owned()
-            }
-            (code, _) => {
-                format!("Command failed with code -{} ({}).\n", code.number(), code.veritysetup_text())
-            }
-        };
-        // What ended the command has been told already.
-        let _ = output::write_result(&text);
+        print_epilogue(code, self.personality);
     }
 
     /// Who draws the progress of work and sees signals.
@@ -72,4 +62,19 @@ impl Session {
 /// The engine's options for this run.
 pub(crate) fn engine_options(progress: &Progress, threads: Option<Threads>) -> Options<'_> {
     Options { threads: threads.unwrap_or_default(), observer: progress, ..Options::default() }
+}
+
+/// Prints how a command ended.
+pub(crate) fn print_epilogue(code: Code, personality: Personality) {
+    let text = match (code, personality) {
+        (Code::Success, _) => "Command successful.\n".to_owned(),
+        (Code::Refused, Personality::Verity) => {
+            "Command failed with code -2 (verification failed, or no permission).\n".to_owned()
+        }
+        (code, _) => {
+            format!("Command failed with code -{} ({}).\n", code.number(), code.veritysetup_text())
+        }
+    };
+    // What ended the command has been told already.
+    let _ = output::write_result(&text);
 }

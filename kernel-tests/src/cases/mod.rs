@@ -4,6 +4,7 @@ mod algorithms;
 mod baseline;
 mod closing;
 mod commands;
+mod conformance;
 mod corruption;
 mod demo;
 mod image;
@@ -39,6 +40,7 @@ pub(crate) fn all() -> Vec<Case> {
         udev::cases(),
         commands::cases(),
         interop::cases(),
+        conformance::cases(),
         refusals::cases(),
         naming::cases(),
         closing::cases(),

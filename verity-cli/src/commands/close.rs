@@ -52,7 +52,7 @@ pub(crate) enum Closed {
 }
 
 pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Failure> {
-    let name = kernel::name(&arguments.name)?;
+    let name = kernel::existing(&arguments.name)?;
     let closed = close(arguments, &name, session).map_err(|error| failure(&error, session))?;
     let human = || match closed {
         Closed::Deferred if !session.quiet => {

@@ -32,6 +32,12 @@ pub(super) fn name(text: &str) -> Result<DeviceName, Failure> {
     text.strip_prefix("/dev/mapper/").unwrap_or(text).parse().map_err(|error| bad_name(&error))
 }
 
+/// The same, for a command about a device that is there: to veritysetup, one of a name that none can have is not.
+pub(super) fn existing(text: &str) -> Result<DeviceName, Failure> {
+    name(text)
+        .map_err(|failure| failure.veritysetup(Code::NoDevice, format_args!("Device {text} is not active.")))
+}
+
 /// What is wrong with a name.
 pub(super) fn bad_name(error: &NameError) -> Failure {
     let text = match error {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use verity_core::device::{
-    self, Activation, Check, Corruption, DeviceName, OnError, Sharing, TableOptions, Verdict,
+    self, Activation, Check, Corruption, DeviceName, Error, OnError, Sharing, TableOptions, Verdict,
 };
 
 use super::kernel;
@@ -211,7 +211,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     }
     let steps = kernel::DebugSteps { session, name: &name };
     let active =
-        device::activate_with(&activation, &steps).map_err(|error| kernel::failure(&error, session))?;
+        device::activate_with(&activation, &steps).map_err(|error| failure(&error, &name, session))?;
     if active.status.verdict == Verdict::Corrupted {
         if session.is_veritysetup() {
             output::plain("Verity device detected corruption after activation.");
@@ -221,4 +221,17 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     }
     session.print(String::new, || json::opened(&name, &active, &activation.root_hash))?;
     Ok(Code::Success)
+}
+
+/// veritysetup's `open` says more than other actions where it may not ask the kernel.
+fn failure(error: &Error, name: &DeviceName, session: &Session) -> Failure {
+    let failure = kernel::failure(error, session);
+    match error {
+        Error::Permission { .. } if session.is_veritysetup() => {
+            let (code, text) = failure.as_veritysetup();
+            let more = format!("Cannot use device {name}, name is invalid or still in use.");
+            failure.veritysetup(code, format_args!("{text}\n{more}"))
+        }
+        _ => failure,
+    }
 }

@@ -1,5 +1,7 @@
 //! `verity status`: shows an active device.
 
+use std::path::Path;
+
 use clap::Args;
 use verity_core::device::{self, Error, Verdict};
 
@@ -35,7 +37,12 @@ pub(crate) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Failure> {
-    let name = kernel::name(&arguments.name)?;
+    let name = match kernel::existing(&arguments.name) {
+        Err(_) if session.is_veritysetup() => {
+            return inactive(&arguments.name, &Path::new("/dev/mapper").join(&arguments.name), session);
+        }
+        name => name?,
+    };
     let path = name.node();
     match device::query(&name) {
         Ok(info) => {
@@ -49,13 +56,15 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
             )?;
             Ok(Code::Success)
         }
-        Err(Error::NotActive { .. }) => {
-            session.print(
-                || if session.quiet { String::new() } else { format!("{} is inactive.\n", path.display()) },
-                || json::inactive(&name),
-            )?;
-            Ok(Code::NoDevice)
-        }
+        Err(Error::NotActive { .. }) => inactive(&name.to_string(), &path, session),
         Err(error) => Err(kernel::failure(&error, session)),
     }
+}
+
+fn inactive(name: &str, path: &Path, session: &Session) -> Result<Code, Failure> {
+    session.print(
+        || if session.quiet { String::new() } else { format!("{} is inactive.\n", path.display()) },
+        || json::inactive(name, path),
+    )?;
+    Ok(Code::NoDevice)
 }

@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FallocateFlags, OFlag, fallocate};
+use nix::unistd::{AccessFlags, access};
 use verity_core::geometry::Geometry;
 use verity_core::io::WriteAt;
 use verity_core::superblock::Superblock;
@@ -64,6 +65,8 @@ impl Plan {
     pub(crate) fn inspect(path: &Path) -> Result<Self, Failure> {
         let existing = match input::inspect(path, Role::Hash) {
             Ok(metadata) => {
+                access(path, AccessFlags::R_OK)
+                    .map_err(|errno| input::unreachable(path, Role::Hash, &errno.into()))?;
                 // What is in its journal must not come back over a new tree.
                 refuse_unfinished(path)?;
                 Some(metadata)

@@ -146,8 +146,8 @@ pub(crate) fn closed(name: &DeviceName, closed: Closed) -> Value {
     json!({"command": "close", "name": name.to_string(), "result": result})
 }
 
-pub(crate) fn inactive(name: &DeviceName) -> Value {
-    json!({"command": "status", "name": name.to_string(), "node": text(&name.node()), "active": false})
+pub(crate) fn inactive(name: &str, node: &Path) -> Value {
+    json!({"command": "status", "name": name, "node": text(node), "active": false})
 }
 
 pub(crate) fn status(info: &DeviceInfo) -> Value {
