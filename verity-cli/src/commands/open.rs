@@ -190,7 +190,8 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
             .hint("leave the option out, or use veritysetup for this image"));
     }
     let table_options = options.device.table_options()?;
-    let name: DeviceName = arguments.name.parse().map_err(|error| kernel::bad_name(&error))?;
+    let name: DeviceName =
+        arguments.name.parse().map_err(|error| kernel::bad_name(&error, &arguments.name))?;
     let text = options.root.text(session)?;
 
     let hash = Input::open(&arguments.hash, Role::Hash)?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::Args;
-use verity_core::device::{self, Error, Verdict};
+use verity_core::device::{self, Error, NameError, Verdict};
 
 use super::kernel;
 use crate::cli::help::exit_codes;
@@ -37,11 +37,16 @@ pub(crate) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Failure> {
-    let name = match kernel::existing(&arguments.name) {
-        Err(_) if session.is_veritysetup() => {
-            return inactive(&arguments.name, &Path::new("/dev/mapper").join(&arguments.name), session);
+    // What veritysetup makes of a name: of a path, a path.
+    let made = format!("/dev/mapper/{}", arguments.name);
+    let name = match kernel::parse(&arguments.name) {
+        Ok(name) => name,
+        Err(error @ NameError::TooLong { .. }) => {
+            let text = kernel::too_long(&arguments.name);
+            return Err(kernel::bad_name(&error, &arguments.name).veritysetup(Code::General, text));
         }
-        name => name?,
+        Err(_) if session.is_veritysetup() => return inactive(&arguments.name, Path::new(&made), session),
+        Err(error) => return Err(kernel::bad_name(&error, &arguments.name)),
     };
     let path = name.node();
     match device::query(&name) {
@@ -55,6 +60,9 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
                 || json::status(&info),
             )?;
             Ok(Code::Success)
+        }
+        Err(Error::NotActive { .. }) if session.is_veritysetup() => {
+            inactive(&name.to_string(), Path::new(&made), session)
         }
         Err(Error::NotActive { .. }) => inactive(&name.to_string(), &path, session),
         Err(error) => Err(kernel::failure(&error, session)),

@@ -52,6 +52,7 @@ fn host_scripts() -> Vec<Script> {
 fn kernel_scripts() -> Vec<Script> {
     [
         ("opening", include_str!("kernel/opening.sh")),
+        ("tables", include_str!("kernel/tables.sh")),
         ("closing", include_str!("kernel/closing.sh")),
         ("status", include_str!("kernel/status.sh")),
         ("sharing", include_str!("kernel/sharing.sh")),

@@ -33,6 +33,26 @@ put() {
     done
 }
 
+# attach FILE: a read-only loop device, which it names. By its path, since a shell may have a lesser losetup built in.
+attach() {
+    /bin/losetup --find --show --read-only "$1"
+}
+
+detach() {
+    /bin/losetup --detach "$1"
+}
+
+# device NAME TABLE, removed NAME: a device of any kind, and its node, which is udev's work where udev runs.
+device() {
+    dmsetup create "$1" --table "$2"
+    dmsetup mknodes "$1"
+}
+
+removed() {
+    dmsetup remove "$1" 2>/dev/null
+    rm -f "/dev/mapper/$1"
+}
+
 # The root hash that format printed, as scripts fetch it.
 root_hash() {
     grep 'Root hash' | awk '{ print $3 }'

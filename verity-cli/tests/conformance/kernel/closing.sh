@@ -32,7 +32,7 @@ run veritysetup close name and more
 ## loop devices go with the device
 run veritysetup close name
 sleep 0.3
-losetup --list --noheadings
+/bin/losetup --list --noheadings
 
 ## verbose
 run veritysetup close name -v
@@ -51,26 +51,26 @@ run veritysetup close --deferred name
 run veritysetup status name
 
 ## deferred, under a busy linear device
-dmsetup create linear --table '0 128 linear /dev/mapper/name 0'
+device linear '0 128 linear /dev/mapper/name 0'
 run veritysetup close --deferred name
 run veritysetup status name | head -n 1
 run cmp data /dev/mapper/linear
-dmsetup remove linear
+removed linear
 gone name
 run veritysetup status name
 
 ## deferred twice
-dmsetup create linear --table '0 128 linear /dev/mapper/name 0'
+device linear '0 128 linear /dev/mapper/name 0'
 run veritysetup close --deferred name
 run veritysetup close --deferred name
-dmsetup remove linear
+removed linear
 gone name
 
 ## deferred and taken back
-dmsetup create linear --table '0 128 linear /dev/mapper/name 0'
+device linear '0 128 linear /dev/mapper/name 0'
 run veritysetup close --deferred name
 run veritysetup close --cancel-deferred name
-dmsetup remove linear
+removed linear
 run veritysetup status name | head -n 1
 run veritysetup close name
 
@@ -79,11 +79,10 @@ run veritysetup close --cancel-deferred name
 run veritysetup close name
 
 ## in use
-#~ stderr: retries
-dmsetup create linear --table '0 128 linear /dev/mapper/name 0'
+device linear '0 128 linear /dev/mapper/name 0'
 run veritysetup close name
 run veritysetup status name | head -n 1
-dmsetup remove linear
+removed linear
 run veritysetup close name
 
 ## suspended
@@ -97,7 +96,6 @@ dd if=/dev/mapper/name of=/dev/null bs=4096 iflag=direct 2>/dev/null
 run veritysetup close name
 
 ## mounted
-#~ stderr: retries
 veritysetup close name
 mkdir tree mounted
 echo greeting >tree/file

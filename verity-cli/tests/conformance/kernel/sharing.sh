@@ -11,14 +11,14 @@ run veritysetup close one
 run veritysetup close two
 
 ## two devices of the same block devices
-first=$(losetup --find --show --read-only data)
-second=$(losetup --find --show --read-only hash)
+first=$(attach data)
+second=$(attach hash)
 run veritysetup open "$first" one "$second" "$root" >/dev/null
 veritysetup open "$first" two "$second" "$root" 2>&1 | sed 's,/dev/loop[0-9]*,/dev/loopN,'
 run veritysetup status two
 run veritysetup close one
-losetup -d "$first"
-losetup -d "$second"
+detach "$first"
+detach "$second"
 
 ## several devices at once
 for number in 1 2 3 4 5 6; do
@@ -53,9 +53,8 @@ run veritysetup close name
 rm code1 code2 code3 code4
 
 ## shared devices, which older releases do not know
-#~ stdout stderr: newer
-first=$(losetup --find --show --read-only data)
-second=$(losetup --find --show --read-only hash)
+first=$(attach data)
+second=$(attach hash)
 for number in 1 2 3 4; do
     veritysetup open --shared "$first" "many$number" "$second" "$root" &
 done
@@ -64,11 +63,11 @@ for number in 1 2 3 4; do
     run cmp data "/dev/mapper/many$number"
     run veritysetup close "many$number"
 done
-losetup -d "$first"
-losetup -d "$second"
+detach "$first"
+detach "$second"
 
 ## errors as corruption, which older releases do not know
-#~ stdout stderr: newer
+#~ stderr: newer
 run veritysetup open --error-as-corruption data name hash "$root"
 
 ## a verity device below another one

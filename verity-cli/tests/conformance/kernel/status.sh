@@ -82,23 +82,23 @@ status name
 veritysetup close name
 
 ## of block devices
-first=$(losetup --find --show --read-only data)
-second=$(losetup --find --show --read-only hash)
+first=$(attach data)
+second=$(attach hash)
 veritysetup open "$first" name "$second" "$root"
 status name
 veritysetup close name
-losetup -d "$first"
-losetup -d "$second"
+detach "$first"
+detach "$second"
 
 ## of a device that was made by hand
-first=$(losetup --find --show --read-only data)
-second=$(losetup --find --show --read-only hash)
+first=$(attach data)
+second=$(attach hash)
 dmsetup create name --readonly \
     --table "0 128 verity 1 $first $second 4096 4096 16 1 sha256 $root 00112233"
 status name
 run veritysetup close name
-losetup -d "$first"
-losetup -d "$second"
+detach "$first"
+detach "$second"
 
 ## a file that was deleted
 cp data gone
