@@ -202,6 +202,11 @@ impl Geometry {
         &self.levels
     }
 
+    /// How many digests a hash block holds.
+    pub(crate) const fn digests_per_block(&self) -> u64 {
+        self.digests_per_block
+    }
+
     /// How many digests a level holds: one for each block of the level below, or of the data.
     ///
     /// # Panics

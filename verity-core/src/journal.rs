@@ -21,11 +21,11 @@
 //! | 88 | 32 | SHA-256 of the first 88 bytes |
 //! | 512 | | entries: block number (8 bytes), then the block |
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Seek};
 use std::ops::RangeInclusive;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{PoisonError, RwLock};
 
 use sha2::{Digest, Sha256};
 
@@ -79,13 +79,13 @@ impl Durable for crate::io::MemoryDevice {
 
 /// A device with changes that it does not have yet. Reads see them.
 ///
-/// Memory: some 32 bytes for each changed block; the blocks themselves are in the log.
+/// Memory: some 40 bytes for each changed block; the blocks themselves are in the log.
 pub struct Journal<'a> {
     device: &'a dyn Durable,
     log: &'a dyn Durable,
     block_size: u64,
     identity: u64,
-    entries: Mutex<HashMap<u64, u64>>,
+    entries: RwLock<BTreeMap<u64, u64>>,
 }
 
 impl<'a> Journal<'a> {
@@ -98,7 +98,7 @@ impl<'a> Journal<'a> {
     /// a file's inode number.
     #[must_use]
     pub fn new(device: &'a dyn Durable, log: &'a dyn Durable, block_size: BlockSize, identity: u64) -> Self {
-        Self { device, log, block_size: block_size.as_u64(), identity, entries: Mutex::default() }
+        Self { device, log, block_size: block_size.as_u64(), identity, entries: RwLock::default() }
     }
 
     /// Makes the changes durable, then applies them to the device and makes that durable too. The log can then be deleted, and has to
@@ -110,8 +110,10 @@ impl<'a> Journal<'a> {
     pub fn commit(self) -> Result<(), JournalError> {
         let entries = self.entries.into_inner().unwrap_or_else(PoisonError::into_inner);
         let before = self.device.length().map_err(JournalError::Length)?;
-        let end =
-            entries.keys().max().map_or(0, |last| last.saturating_add(1).saturating_mul(self.block_size));
+        let end = entries
+            .keys()
+            .next_back()
+            .map_or(0, |last| last.saturating_add(1).saturating_mul(self.block_size));
         let mut header = Header {
             block_size: self.block_size,
             count: entries.len() as u64,
@@ -139,15 +141,26 @@ impl fmt::Debug for Journal<'_> {
 
 impl ReadAt for Journal<'_> {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let block = offset / self.block_size;
-        let within = offset % self.block_size;
-        let count = buffer.len().min(usize_of(self.block_size - within));
-        let buffer = &mut buffer[..count];
-        let entry = self.entries.lock().unwrap_or_else(PoisonError::into_inner).get(&block).copied();
-        match entry {
-            Some(entry) => self.log.read_exact_at(buffer, entry + 8 + within).map(|()| count),
+        let (block, within) = (offset / self.block_size, offset % self.block_size);
+        match self.next_change(block) {
+            Some((changed, entry)) if changed == block => {
+                let count = buffer.len().min(usize_of(self.block_size - within));
+                self.log.read_exact_at(&mut buffer[..count], entry + 8 + within).map(|()| count)
+            }
+            // Up to the next block that the log has, in one read.
+            Some((changed, _)) => {
+                let count = buffer.len().min(usize_of(changed.saturating_mul(self.block_size) - offset));
+                self.device.read_at(&mut buffer[..count], offset)
+            }
             None => self.device.read_at(buffer, offset),
         }
+    }
+
+    fn zeros_until(&self, offset: u64) -> io::Result<u64> {
+        let end = self.device.zeros_until(offset)?;
+        let changed = self.next_change(offset / self.block_size);
+        let changed = changed.map_or(u64::MAX, |(block, _)| block.saturating_mul(self.block_size));
+        Ok(end.min(changed).max(offset))
     }
 }
 
@@ -166,9 +179,15 @@ impl WriteAt for Journal<'_> {
 }
 
 impl Journal<'_> {
+    /// The first changed block from `block` on, and its entry.
+    fn next_change(&self, block: u64) -> Option<(u64, u64)> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.range(block..).next().map(|(&block, &entry)| (block, entry))
+    }
+
     fn write_in_block(&self, bytes: &[u8], block: u64, within: u64) -> io::Result<()> {
         // Held while the block is copied: two threads may change different parts of one.
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(&entry) = entries.get(&block) {
             return self.log.write_all_at(bytes, entry + 8 + within);
         }
@@ -391,6 +410,9 @@ mod tests {
         journal.write_all_at(&[8; 2], 511).unwrap();
         let mut seen = vec![0; 4096];
         journal.read_exact_at(&mut seen, 0).unwrap();
+        let mut part = vec![0; 1500];
+        journal.read_exact_at(&mut part, 300).unwrap();
+        assert!(part == seen[300..1800]);
         let mut expected = before.clone();
         expected[400..1100].fill(7);
         expected[511..513].fill(8);

@@ -12,6 +12,8 @@ pub enum Phase {
     Compare,
     /// Making parity.
     Parity,
+    /// Restoring bad blocks from parity.
+    Repair,
 }
 
 /// Hears about progress. Called from several threads at once, about once a mebibyte of data.

@@ -56,7 +56,18 @@ fn all_vectors_match() {
         let root = tree::build(&data, &hash, &params, &geometry, &options).unwrap();
         let parity = MemoryDevice::default();
         fec::encode(&data, &hash, &parity, &layout, &options).unwrap();
-        assert_eq!(hex::encode(Sha256::digest(parity.into_bytes())), case.fec_device_sha256, "{case:?}");
+        assert_eq!(hex::encode(Sha256::digest(parity.contents())), case.fec_device_sha256, "{case:?}");
+
+        // Every changed block of it is noticed, a missing one too.
+        let mut changed = parity.contents();
+        let size = layout.block_size().bytes();
+        let differing =
+            |parity: &Vec<u8>| fec::count_differing(&data, &hash, parity, &layout, &options).unwrap();
+        assert_eq!(differing(&changed), 0, "{case:?}");
+        changed[size / 2] ^= 1;
+        changed.pop();
+        let blocks = changed.len().div_ceil(size);
+        assert_eq!(differing(&changed), if blocks > 1 { 2 } else { 1 }, "{case:?}");
 
         // Tree and parity in one read of the data.
         let both = (MemoryDevice::default(), MemoryDevice::default());

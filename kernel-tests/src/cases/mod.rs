@@ -7,6 +7,7 @@ mod commands;
 mod conformance;
 mod corruption;
 mod demo;
+mod fec;
 mod image;
 mod interop;
 mod lacking;
@@ -41,6 +42,7 @@ pub(crate) fn all() -> Vec<Case> {
         commands::cases(),
         interop::cases(),
         conformance::cases(),
+        fec::cases(),
         refusals::cases(),
         naming::cases(),
         closing::cases(),

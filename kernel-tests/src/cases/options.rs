@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use verity_core::device::{
-    Activation, Corruption, Error, Fec, FecRoots, KernelVersion, Mapping, OnError, Refusal, Repairs, Table,
+    Activation, Corruption, Error, Fec, KernelVersion, Mapping, OnError, Refusal, Repairs, Table,
     TableOptions, Verdict, activate, query,
 };
+use verity_core::fec::Roots;
 use verity_core::geometry::HashArea;
 use verity_core::params::Params;
 
@@ -284,7 +285,7 @@ fn fec(context: &mut Context) -> anyhow::Result<()> {
     let fec_blocks = image.geometry.data_blocks() + image.geometry.hash_blocks();
 
     let mut activation = image.activation("parity")?;
-    let roots = FecRoots::new(4)?;
+    let roots = Roots::new(4)?;
     activation.fec = Some(Fec { device: parity, start_block: 0, blocks: fec_blocks, roots });
     flip(&image.data, MIDDLE * 4096 + 77, 2)?;
     let active = activate(&activation)?;
@@ -332,7 +333,7 @@ fn every_table(context: &mut Context) -> anyhow::Result<()> {
                     try_verify_in_tasklet: flag(2),
                     signature_key: None,
                 };
-                let fec = Fec { device: parity.clone(), start_block: 3, blocks, roots: FecRoots::MAX };
+                let fec = Fec { device: parity.clone(), start_block: 3, blocks, roots: Roots::MAX };
                 activation.fec = flag(3).then_some(fec);
                 tables.push(activation);
             }

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args};
 use verity_core::algorithm::Algorithm;
 use verity_core::block::{BlockSize, Salt};
+use verity_core::fec::Roots;
 use verity_core::params::HashType;
 use verity_core::tree::Threads;
 
 use super::values;
-use crate::failure::{Code, Failure};
 
 /// How much is said, and how.
 #[derive(Args, Clone, Debug)]
@@ -82,44 +82,21 @@ pub(crate) struct AreaOptions {
     pub(crate) no_superblock: bool,
 }
 
-/// Forward error correction, which this version does not do.
+/// Forward error correction: parity from which damaged blocks can be restored.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Forward error correction (not in this version)")]
+#[command(next_help_heading = "Forward error correction")]
 pub(crate) struct FecOptions {
-    /// Device with error correction data
+    /// Where the parity is: a file or a block device; it can be the hash device
     #[arg(long, value_name = "PATH")]
-    fec_device: Option<PathBuf>,
+    pub(crate) fec_device: Option<PathBuf>,
 
-    /// Start of the error correction data on its device
+    /// Start of the parity on the FEC device, a multiple of the block size [default: 0]
     #[arg(long, value_name = "BYTES", value_parser = values::number)]
-    fec_offset: Option<u64>,
+    pub(crate) fec_offset: Option<u64>,
 
-    /// Parity bytes of each codeword, 2 to 24
-    #[arg(long, value_name = "ROOTS", value_parser = values::number)]
-    fec_roots: Option<u64>,
-}
-
-impl FecOptions {
-    /// Refuses what cannot be done yet, so that nobody takes an image for protected that is not.
-    pub(crate) fn check(&self, veritysetup: bool) -> Result<(), Failure> {
-        let option = if self.fec_device.is_some() {
-            "--fec-device"
-        } else if veritysetup {
-            // Without a device veritysetup ignores the other two.
-            return Ok(());
-        } else if self.fec_offset.is_some() {
-            "--fec-offset"
-        } else if self.fec_roots.is_some() {
-            "--fec-roots"
-        } else {
-            return Ok(());
-        };
-        Err(Failure::new(
-            Code::General,
-            format_args!("{option}: this version does no forward error correction"),
-        )
-        .hint("leave the option out, or use veritysetup for this image"))
-    }
+    /// Parity bytes of each codeword, 2 to 24: so many bad blocks of 255 can be restored [default: 2]
+    #[arg(long, value_name = "ROOTS", value_parser = values::roots)]
+    pub(crate) fec_roots: Option<Roots>,
 }
 
 /// How work is shared out.

@@ -160,6 +160,7 @@ fn bad_value(error: &Error, line: &[OsString]) -> Failure {
         }
         "--format" if is_number => format!("Unsupported VERITY hash type {value}."),
         "--data-block-size" | "--hash-block-size" if is_number => "Unsupported VERITY block size.".to_owned(),
+        "--fec-roots" if is_number => "Invalid number of parity bytes.".to_owned(),
         _ => "veritysetup: invalid numeric value".to_owned(),
     };
     Failure::argument(format_args!("{option} {value:?}: {why}"))

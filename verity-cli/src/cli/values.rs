@@ -2,6 +2,7 @@
 
 use verity_core::algorithm::{Algorithm, UnknownAlgorithm};
 use verity_core::block::{BlockSize, Salt};
+use verity_core::fec::Roots;
 use verity_core::params::HashType;
 use verity_core::tree::Threads;
 
@@ -47,6 +48,11 @@ pub(crate) fn uuid(text: &str) -> Result<[u8; 16], String> {
     uuid::Uuid::try_parse(text)
         .map(uuid::Uuid::into_bytes)
         .map_err(|_| "not a UUID (like 01234567-89ab-cdef-0123-456789abcdef)".to_owned())
+}
+
+/// A number of parity bytes.
+pub(crate) fn roots(text: &str) -> Result<Roots, String> {
+    Roots::new(number(text)?).map_err(|_| format!("not from {} to {}", Roots::MIN, Roots::MAX))
 }
 
 /// A number of threads.

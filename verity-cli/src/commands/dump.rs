@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::layout::Layout;
+use super::parity::Parity;
 use crate::cli::help::exit_codes;
-use crate::cli::options::{AreaOptions, Common};
+use crate::cli::options::{AreaOptions, Common, FecOptions};
 use crate::cli::values;
 use crate::failure::{Code, Failure};
 use crate::files::{Input, Role};
@@ -22,6 +23,7 @@ Examples:
   verity dump image.verity
   verity dump image.img --hash-offset 8388608
   verity dump image.verity --json | jq .data_blocks
+  verity dump image.verity --fec-device image.fec --fec-roots 8
 
 ",
     exit_codes!()
@@ -39,6 +41,8 @@ pub(crate) struct Arguments {
     hash_offset: u64,
 
     #[command(flatten)]
+    fec: FecOptions,
+    #[command(flatten)]
     pub(super) common: Common,
 }
 
@@ -46,9 +50,24 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     let area = AreaOptions { hash_offset: arguments.hash_offset, no_superblock: false };
     let hash = Input::open(&arguments.hash, Role::Hash)?;
     let layout = Layout::from_superblock(&hash, &area, session)?;
+    let parity = parity(arguments, &hash, &layout, session)?;
+    let parity = parity.as_ref();
     session.print(
-        || if session.quiet { String::new() } else { human::header(&arguments.hash, &layout, None) },
-        || json::dumped(&arguments.hash, &layout),
+        || if session.quiet { String::new() } else { human::header(&arguments.hash, &layout, parity, None) },
+        || json::dumped(&arguments.hash, &layout, parity),
     )?;
     Ok(Code::Success)
+}
+
+/// What the options and the superblock together say of the parity. Whether it is there is not looked at.
+fn parity(
+    arguments: &Arguments,
+    hash: &Input,
+    layout: &Layout,
+    session: &Session,
+) -> Result<Option<Parity>, Failure> {
+    let Some(device) = arguments.fec.device(session)? else { return Ok(None) };
+    let with_hash = Input::open(device, Role::Parity)?.extent.same_storage(hash.extent);
+    let Layout { params, geometry, .. } = layout;
+    Parity::new(device, &arguments.fec, params, geometry, with_hash, hash.size).map(Some)
 }

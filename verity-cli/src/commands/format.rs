@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use nix::unistd::{SysconfVar, sysconf};
 use verity_core::block::{RootHash, Salt};
+use verity_core::fec;
 use verity_core::geometry::{Geometry, HashArea};
 use verity_core::params::Params;
 use verity_core::superblock::Superblock;
 use verity_core::tree::{self, Device};
 
 use super::layout::{Layout, bad_geometry};
+use super::parity::Parity;
 use super::{engine, stream};
 use crate::cli::help::exit_codes;
 use crate::cli::options::{AreaOptions, Common, FecOptions, TreeOptions, WorkOptions};
@@ -25,11 +27,14 @@ const HELP: &str = concat!(
 A hash file that does not exist is made, with mode 0600, and appears only when it is complete. An existing one is \
 replaced as a whole where it holds nothing else; else the hash area is written in place, its superblock last.
 
+With --fec-device parity over data and tree is made in the same read of the data. It takes ROOTS blocks for each 255 less ROOTS of these; the kernel and 'verity repair' restore damaged blocks from it.
+
 Examples:
   verity format image.erofs image.verity
   verity format image.img image.img --data-blocks 2048 --hash-offset 8388608
   mkfs.erofs /dev/stdout tree/ | tee image.erofs | verity format - image.verity
   ROOT=$(verity format --quiet image.erofs image.verity)
+  verity format image.erofs image.verity --fec-device image.fec --fec-roots 8
 
 ",
     exit_codes!()
@@ -62,7 +67,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     area: AreaOptions,
     #[command(flatten)]
-    fec: FecOptions,
+    pub(super) fec: FecOptions,
     #[command(flatten)]
     pub(super) work: WorkOptions,
     #[command(flatten)]
@@ -74,6 +79,7 @@ pub(crate) struct Formatted {
     pub(crate) data: PathBuf,
     pub(crate) hash: PathBuf,
     pub(crate) layout: Layout,
+    pub(crate) parity: Option<Parity>,
     pub(crate) root: RootHash,
 }
 
@@ -106,7 +112,7 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<Code, Failu
 
 impl Request {
     fn new(arguments: Arguments, session: &Session) -> Result<Self, Failure> {
-        arguments.fec.check(session.is_veritysetup())?;
+        arguments.fec.device(session)?;
         if arguments.area.no_superblock && arguments.uuid.is_some() && !session.is_veritysetup() {
             return Err(Failure::argument("--uuid: without a superblock a UUID is stored nowhere")
                 .hint("leave out --uuid or --no-superblock"));
@@ -171,7 +177,7 @@ impl Request {
         root_hash_file.map_or(Ok(()), RootHashFile::publish)?;
         let layout = Layout { uuid: self.uuid, params: self.params.clone(), geometry };
         let Arguments { data, hash, .. } = &self.arguments;
-        Ok(Formatted { data: data.clone(), hash: hash.clone(), layout, root })
+        Ok(Formatted { data: data.clone(), hash: hash.clone(), layout, parity: None, root })
     }
 }
 
@@ -180,14 +186,26 @@ fn format(request: &Request, session: &Session) -> Result<Formatted, Failure> {
     let data = Input::open(&arguments.data, Role::Data)?;
     let data_blocks = arguments.tree.data_blocks_of(&data, &request.params, session)?;
     let geometry = request.geometry(data_blocks)?;
-    let plan = Plan::inspect(&arguments.hash)?;
+    let plan = Plan::inspect(&arguments.hash, Role::Hash)?;
+    let area = request.area.offset()..geometry.hash_area_end();
     if let Some(hash) = plan.extent() {
-        let area = request.area.offset()..geometry.hash_area_end();
-        check_apart((data.extent, geometry.data_bytes()), (hash, area))?;
+        check_apart((data.extent, geometry.data_bytes()), (hash, area.clone()))?;
     }
-    let shared = plan.extent().is_some_and(|hash| hash.same_storage(data.extent));
+    let shared = |plan: &Plan| plan.extent().is_some_and(|extent| extent.same_storage(data.extent));
+    let planned = PlannedParity::new(request, &geometry, data.extent, &plan, session)?;
     let root_hash_file = request.root_hash_file(Some(data.extent), &plan)?;
-    let target = plan.open(&geometry, shared)?;
+    // One target for both where both lie in one file.
+    let with_hash = planned.as_ref().filter(|planned| planned.parity.with_hash);
+    let whole = area.start..with_hash.map_or(area.end, |planned| area.end.max(planned.parity.bytes().end));
+    let hash_shared = shared(&plan);
+    let target = plan.open(&whole, request.area.has_superblock(), hash_shared)?;
+    let parity_target = match &planned {
+        Some(PlannedParity { plan, parity }) if !parity.with_hash => {
+            let shared = shared(plan);
+            Some(plan.clone().open(&parity.bytes(), false, shared)?)
+        }
+        _ => None,
+    };
 
     session.debug(|| {
         format!(
@@ -200,12 +218,56 @@ fn format(request: &Request, session: &Session) -> Result<Formatted, Failure> {
     });
     let progress = session.progress();
     let options = engine_options(&progress, arguments.work.threads);
-    let root =
-        tree::build(&data.file, target.file(), &request.params, &geometry, &options).map_err(|error| {
-            unfinished(engine::failure(&error, |device| device_name(arguments, device)), &target)
-        })?;
+    let params = &request.params;
+    let root = match &planned {
+        None => tree::build(&data.file, target.file(), params, &geometry, &options),
+        Some(PlannedParity { parity, .. }) => {
+            let file = parity_target.as_ref().unwrap_or(&target).file();
+            fec::build(&data.file, target.file(), file, params, &geometry, &parity.places, &options)
+        }
+    };
+    let root = root.map_err(|error| {
+        unfinished(engine::failure(&error, |device| device_name(arguments, device)), &target)
+    })?;
     drop(progress);
-    request.finish(geometry, root, target, root_hash_file)
+    parity_target.map_or(Ok(()), |target| target.finish(None))?;
+    let formatted = request.finish(geometry, root, target, root_hash_file)?;
+    Ok(Formatted { parity: planned.map(|planned| planned.parity), ..formatted })
+}
+
+/// Parity that is to be made, and where.
+struct PlannedParity {
+    plan: Plan,
+    parity: Parity,
+}
+
+impl PlannedParity {
+    /// Checks that there is room for it, before anything is written.
+    fn new(
+        request: &Request,
+        geometry: &Geometry,
+        data: Extent,
+        hash: &Plan,
+        session: &Session,
+    ) -> Result<Option<Self>, Failure> {
+        let options = &request.arguments.fec;
+        let Some(device) = options.device(session)? else { return Ok(None) };
+        let plan = Plan::inspect(device, Role::Parity)?;
+        let with_hash = plan.is_same_as(hash);
+        let hash_length = hash.length()?.max(geometry.hash_area_end());
+        let parity = Parity::new(device, options, &request.params, geometry, with_hash, hash_length)?;
+        match plan.extent() {
+            Some(own) => parity.check_apart(own, Some(data), hash.extent(), geometry)?,
+            None if with_hash => parity.check_apart_from_hash(geometry)?,
+            None => {}
+        }
+        let root_hash_file = request.arguments.root_hash_file.as_deref();
+        if root_hash_file.is_some_and(|path| plan.is_new_file(path)) {
+            return Err(Failure::argument(format_args!("root hash file {device:?} is the FEC device"))
+                .hint("give another file"));
+        }
+        Ok(Some(Self { plan, parity }))
+    }
 }
 
 /// Other machines may have larger pages, so this is no error.
@@ -235,6 +297,7 @@ pub(super) fn unfinished(failure: Failure, target: &Target) -> Failure {
 pub(super) fn device_name(arguments: &Arguments, device: Device) -> String {
     match device {
         Device::Data => format!("{:?}", arguments.data),
+        Device::Parity => format!("{:?}", arguments.fec.fec_device.as_deref().unwrap_or(&arguments.hash)),
         _ => format!("{:?}", arguments.hash),
     }
 }

@@ -130,6 +130,8 @@ fn veritysetup(error: &Error) -> Option<(Code, String)> {
         }
         Error::NoVerityTarget => (Code::General, "Kernel does not support dm-verity mapping.".to_owned()),
         Error::InUse { path, .. } => (Code::Busy, in_use(path)),
+        // To veritysetup that is a device like one that is not there; the words are the kernel's.
+        Error::Refused { .. } => (Code::NoDevice, format!("veritysetup: {}", without_os_error(error))),
         _ => return None,
     })
 }

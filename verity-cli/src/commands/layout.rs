@@ -61,6 +61,19 @@ impl Layout {
         tree: &TreeOptions,
         session: &Session,
     ) -> Result<Self, Failure> {
+        let layout = Self::of_damaged(data, hash, area, tree, session)?;
+        layout.check_sizes(data, hash)?;
+        Ok(layout)
+    }
+
+    /// As [`of_existing`](Self::of_existing), of devices that may end too early.
+    pub(crate) fn of_damaged(
+        data: &Input,
+        hash: &Input,
+        area: &AreaOptions,
+        tree: &TreeOptions,
+        session: &Session,
+    ) -> Result<Self, Failure> {
         let layout = if area.no_superblock {
             let Some(salt) = tree.salt.clone() else {
                 return Err(Failure::argument(
@@ -80,7 +93,6 @@ impl Layout {
             }
             layout
         };
-        layout.check_sizes(data, hash)?;
         check_apart((data.extent, layout.geometry.data_bytes()), (hash.extent, layout.area_bytes()))?;
         Ok(layout)
     }

@@ -6,13 +6,17 @@ mod close;
 mod completions;
 mod dump;
 mod engine;
+mod fec;
 mod format;
 mod kernel;
 mod layout;
 mod list;
 mod man;
+mod mending;
 mod open;
+mod parity;
 mod recover;
+mod repair;
 mod root;
 mod status;
 mod stream;
@@ -28,6 +32,9 @@ pub(crate) use benchmark::Benchmark;
 pub(crate) use close::Closed;
 pub(crate) use format::Formatted;
 pub(crate) use layout::Layout;
+pub(crate) use mending::{Diagnosis, Finding as FecFinding};
+pub(crate) use parity::Parity;
+pub(crate) use repair::Repaired;
 pub(crate) use verify::Verified;
 
 use crate::cli::options::Common;
@@ -44,6 +51,8 @@ pub(crate) enum Command {
     Verify(Box<verify::Arguments>),
     Update(Box<update::Arguments>),
     Recover(recover::Arguments),
+    Repair(Box<repair::Arguments>),
+    Fec(Box<fec::Arguments>),
     Open(Box<open::Arguments>),
     #[command(hide = true)]
     Create(Box<open::CreateArguments>),
@@ -90,6 +99,8 @@ impl Command {
             Self::Verify(arguments) => &arguments.common,
             Self::Update(arguments) => &arguments.common,
             Self::Recover(arguments) => &arguments.common,
+            Self::Repair(arguments) => &arguments.common,
+            Self::Fec(arguments) => &arguments.common,
             Self::Open(arguments) => arguments.common(),
             Self::Create(arguments) => arguments.common(),
             Self::Close(arguments) => &arguments.common,
@@ -109,6 +120,8 @@ impl Command {
             Self::Verify(arguments) => verify::run(*arguments, session),
             Self::Update(arguments) => update::run(&arguments, session),
             Self::Recover(arguments) => recover::run(&arguments, session),
+            Self::Repair(arguments) => repair::run(*arguments, session),
+            Self::Fec(arguments) => fec::run(&arguments, session),
             Self::Open(arguments) => open::run(&arguments, session),
             Self::Create(arguments) => open::run(&(*arguments).into(), session),
             Self::Close(arguments) => close::run(&arguments, session),

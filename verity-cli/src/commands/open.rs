@@ -9,6 +9,7 @@ use verity_core::device::{
 
 use super::kernel;
 use super::layout::Layout;
+use super::parity::Parity;
 use super::root::{self, RootArguments};
 use crate::cli::help::exit_codes;
 use crate::cli::options::{AreaOptions, Common, FecOptions, TreeOptions};
@@ -23,11 +24,15 @@ A wrong root hash is refused before there is a device. After the activation the 
 the kernel is asked: a device that is not verified is removed again. Files are attached to read-only loop devices that \
 detach themselves when the device is closed. Nothing is printed if all is well.
 
+With --fec-device the kernel restores damaged blocks when they are read, from the parity that 'format --fec-device' made; 'verity status' \
+counts them. It writes nothing: 'verity repair' does.
+
 Examples:
   verity open image.erofs layer image.verity ROOT_HASH
   verity open /dev/sda2 system /dev/sda3 --root-hash-file system.roothash
   verity open image.img layer image.img ROOT_HASH --hash-offset 8388608
   verity open image.erofs layer image.verity ROOT_HASH --restart-on-corruption
+  verity open image.erofs layer image.verity ROOT_HASH --fec-device image.fec --fec-roots 8
 
 ",
     exit_codes!()
@@ -184,7 +189,7 @@ impl CreateArguments {
 
 pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Failure> {
     let options = &arguments.options;
-    options.fec.check(session.is_veritysetup())?;
+    options.fec.device(session)?;
     if options.root_hash_signature.is_some() {
         return Err(Failure::argument("--root-hash-signature: this version does not check signatures")
             .hint("leave the option out, or use veritysetup for this image"));
@@ -198,12 +203,14 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     let data = Input::open(&arguments.data, Role::Data)?;
     let layout = Layout::of_existing(&data, &hash, &options.area, &options.tree, session)?;
     let root = root::parse(&text, layout.params.algorithm)?;
+    let parity = Parity::open(&options.fec, &layout, &data, &hash, session)?;
 
     let Layout { uuid, params, geometry } = layout;
     let mut activation =
         Activation::new(name.clone(), &arguments.data, &arguments.hash, params, geometry, root);
     activation.uuid = uuid;
     activation.options = table_options;
+    activation.fec = parity.map(|(parity, _)| parity.for_kernel());
     if options.device.shared {
         activation.sharing = Sharing::Shared;
     }

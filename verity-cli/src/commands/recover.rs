@@ -8,18 +8,19 @@ use verity_core::journal::Recovery;
 use crate::cli::help::exit_codes;
 use crate::cli::options::Common;
 use crate::failure::{Code, Failure};
-use crate::files;
+use crate::files::{self, Role};
 use crate::output::json;
 use crate::session::Session;
 
 const HELP: &str = concat!(
     "\
-'verity update --in-place' keeps its changes in a journal beside the hash device until they are complete. If it was \
-cut off, this finishes them, or finds that none was begun; then the journal is deleted. Without a journal there is \
+'verity update --in-place' and 'verity repair --in-place' keep their changes in a journal beside the hash device, or the data \
+device, until they are complete. If one was cut off, this finishes them, or finds that none was begun; then the journal is deleted. Without a journal there is \
 nothing to do, and that is no error.
 
 Examples:
   verity recover image.verity
+  verity recover image.erofs
   verity recover /dev/vg/hash --journal /var/lib/verity/hash.journal
 
 ",
@@ -30,10 +31,10 @@ Examples:
 #[derive(Args, Debug)]
 #[command(disable_help_flag = true, after_long_help = HELP)]
 pub(crate) struct Arguments {
-    /// The hash device: a file or a block device
+    /// The device that was being changed: a file or a block device
     hash: PathBuf,
 
-    /// Where the journal lies [default: HASH.verity-journal]
+    /// Where the journal lies [default: the device's name with .verity-journal]
     #[arg(long, value_name = "PATH")]
     journal: Option<PathBuf>,
 
@@ -43,8 +44,8 @@ pub(crate) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Failure> {
     let hash = &arguments.hash;
-    let journal = files::journal_path(hash, arguments.journal.as_deref())?;
-    let (outcome, text) = match files::recover(hash, &journal)? {
+    let journal = files::journal_path(hash, Role::Hash, arguments.journal.as_deref(), "--journal")?;
+    let (outcome, text) = match files::recover(hash, Role::Hash, &journal)? {
         None => ("nothing", format!("{}: no journal, nothing to do\n", hash.display())),
         Some(Recovery::Finished { .. }) => {
             ("finished", format!("{}: the change is complete now\n", hash.display()))

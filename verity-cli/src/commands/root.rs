@@ -31,6 +31,11 @@ pub(crate) struct RootText {
 }
 
 impl RootArguments {
+    /// Whether there is one.
+    pub(crate) fn is_given(&self) -> bool {
+        self.root_hash.is_some() || self.root_hash_file.is_some()
+    }
+
     /// The text, read before anything else is opened.
     pub(crate) fn text(&self, session: &Session) -> Result<RootText, Failure> {
         match (&self.root_hash, &self.root_hash_file) {

@@ -9,7 +9,7 @@ use super::kernel;
 use crate::cli::help::exit_codes;
 use crate::cli::options::Common;
 use crate::failure::{Code, Failure};
-use crate::output::{human, json};
+use crate::output::{self, human, json};
 use crate::session::Session;
 
 const HELP: &str = concat!(
@@ -65,6 +65,13 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
             inactive(&name.to_string(), Path::new(&made), session)
         }
         Err(Error::NotActive { .. }) => inactive(&name.to_string(), &path, session),
+        Err(Error::NotVerity { found, .. }) if session.is_veritysetup() => {
+            // One without a table has no type at all.
+            if found != "empty" {
+                output::write_result(&format!("{} is active.\n  type:        n/a\n", path.display()))?;
+            }
+            Ok(Code::General)
+        }
         Err(error) => Err(kernel::failure(&error, session)),
     }
 }

@@ -11,7 +11,7 @@ use verity_core::tree::{Error, TreeWriter};
 use super::engine;
 use super::format::{Formatted, Request, device_name, unfinished};
 use crate::failure::{Code, Failure};
-use crate::files::{Extent, Plan, leaf_store};
+use crate::files::{Extent, Plan, Role, leaf_store};
 use crate::session::{Session, engine_options};
 
 /// Bytes read at once; what a pipe can hold by default.
@@ -22,10 +22,16 @@ const WAIT_MS: u16 = 100;
 
 pub(super) fn format(request: &Request, session: &Session) -> Result<Formatted, Failure> {
     let arguments = &request.arguments;
+    if arguments.fec.device(session)?.is_some() {
+        return Err(Failure::argument(
+            "--fec-device: parity goes across the data, which a pipe gives only once",
+        )
+        .hint("make the tree first, and the parity with 'verity fec encode' when the data is in a file"));
+    }
     let stdin = stdin()?;
     let extent =
         stdin.metadata().map(|metadata| Extent::of(&metadata)).map_err(|error| cannot_read(&error))?;
-    let plan = Plan::inspect(&arguments.hash)?;
+    let plan = Plan::inspect(&arguments.hash, Role::Hash)?;
     if plan.extent().is_some_and(|hash| hash.same_storage(extent)) {
         return Err(Failure::argument(format_args!(
             "hash device {:?} is the file that standard input is read from",
@@ -41,7 +47,8 @@ pub(super) fn format(request: &Request, session: &Session) -> Result<Formatted, 
     let mut writer = TreeWriter::new(io::sink(), store, &request.params, options.threads);
     let length = copy(&stdin, &mut writer, request.length(), &progress)?;
     let geometry = request.geometry(request.blocks_in(length)?)?;
-    let target = plan.open(&geometry, false)?;
+    let area = request.area.offset()..geometry.hash_area_end();
+    let target = plan.open(&area, request.area.has_superblock(), false)?;
     let built = writer.finish(target.file(), request.area, &options).map_err(|error| {
         unfinished(engine::failure(&error, |device| device_name(arguments, device)), &target)
     })?;

@@ -125,7 +125,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     let Update { old, geometry, .. } = update;
     let hash = arguments.result.output.as_ref().unwrap_or(&arguments.hash);
     let layout = Layout { geometry, ..old };
-    let updated = Formatted { data: arguments.data.clone(), hash: hash.clone(), layout, root };
+    let updated = Formatted { data: arguments.data.clone(), hash: hash.clone(), layout, parity: None, root };
     session.print(
         || if session.quiet { format!("{root}\n") } else { human::formatted(&updated) },
         || json::formatted("update", &updated),
@@ -197,7 +197,7 @@ impl Update<'_> {
     }
 
     fn to_new_file(&self, output: &Path, options: &Options<'_>) -> Result<RootHash, Failure> {
-        let plan = Plan::inspect(output)?;
+        let plan = Plan::inspect(output, Role::Hash)?;
         if let Some(extent) = plan.extent() {
             if extent.same_storage(self.hash.extent) {
                 return Err(Failure::argument(format_args!("--output {output:?} is the old tree itself"))
@@ -207,7 +207,9 @@ impl Update<'_> {
             check_apart((self.data.extent, self.geometry.data_bytes()), (extent, area))?;
         }
         let shared = plan.extent().is_some_and(|extent| extent.same_storage(self.data.extent));
-        let target = plan.open(&self.geometry, shared)?;
+        let area = self.geometry.area();
+        let target =
+            plan.open(&(area.offset()..self.geometry.hash_area_end()), area.has_superblock(), shared)?;
         let root =
             self.rebuild(target.file(), options).map_err(|failure| format::unfinished(failure, &target))?;
         target.finish(self.superblock().as_ref())?;
@@ -217,8 +219,13 @@ impl Update<'_> {
     fn in_place(&self, options: &Options<'_>) -> Result<RootHash, Failure> {
         let area = self.geometry.area().offset()..self.geometry.hash_area_end();
         check_apart((self.data.extent, self.geometry.data_bytes()), (self.hash.extent, area))?;
-        let log = files::journal_path(&self.arguments.hash, self.arguments.result.journal.as_deref())?;
-        let place = files::InPlace::open(&self.arguments.hash, log)?;
+        let log = files::journal_path(
+            &self.arguments.hash,
+            Role::Hash,
+            self.arguments.result.journal.as_deref(),
+            "--journal",
+        )?;
+        let place = files::InPlace::open(&self.arguments.hash, Role::Hash, log)?;
         place.change(
             |journal| {
                 let root = if self.geometry == self.old.geometry {

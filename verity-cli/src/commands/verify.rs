@@ -8,6 +8,8 @@ use verity_core::tree::{self, Device, Fault, Options, Place, Report};
 
 use super::engine;
 use super::layout::Layout;
+use super::mending::{Diagnosis, Finding, Mending};
+use super::parity::Parity;
 use super::root::{self, RootArguments};
 use crate::cli::help::exit_codes;
 use crate::cli::options::{AreaOptions, Common, FecOptions, TreeOptions, WorkOptions};
@@ -22,11 +24,16 @@ const HELP: &str = concat!(
 Nothing is written, and nothing is printed if all is well. Else every bad block is listed on standard output: where it \
 lies, and what is wrong. The tree's own parameters come from the superblock; options that contradict it are an error.
 
+With --fec-device a damaged image is told to be repairable or beyond repair, by trying: each block that the parity restores has to match the \
+root hash. Of an intact one the parity is made again and compared, which takes about as long as the verification. Exit code 2 stands for damage \
+of either; 0 only for an image that needs no repair, with parity that could do one.
+
 Examples:
   verity verify image.erofs image.verity ROOT_HASH
   verity verify image.erofs image.verity --root-hash-file image.roothash
   verity verify image.erofs image.verity ROOT_HASH --json | jq '.findings[].first_byte'
   verity verify image.erofs tree ROOT_HASH --no-superblock --salt -
+  verity verify image.erofs image.verity ROOT_HASH --fec-device image.fec
 
 ",
     exit_codes!()
@@ -70,70 +77,107 @@ pub(crate) struct Verified {
     pub(crate) layout: Layout,
     pub(crate) root: RootHash,
     pub(crate) report: Report,
+    /// With a FEC device.
+    pub(crate) diagnosis: Option<Diagnosis>,
 }
 
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<Code, Failure> {
-    arguments.fec.check(session.is_veritysetup())?;
+    arguments.fec.device(session)?;
     let text = arguments.root.text(session)?;
     let hash = Input::open(&arguments.hash, Role::Hash)?;
     let data = Input::open(&arguments.data, Role::Data)?;
     let layout = Layout::of_existing(&data, &hash, &arguments.area, &arguments.tree, session)?;
     let root = root::parse(&text, layout.params.algorithm)?;
+    let fec = Parity::open(&arguments.fec, &layout, &data, &hash, session)?;
 
     let check = Check { data: &data, hash: &hash, layout: &layout };
     let progress = session.progress();
     let options =
         Options { max_findings: arguments.max_findings, ..engine_options(&progress, arguments.work.threads) };
-    let report = check.run(&root, &options)?;
+    let report = check.run(&root, &options).map_err(|failure| {
+        // With parity to try, veritysetup ends in the code of a failed repair.
+        let (code, text) = failure.as_veritysetup();
+        let code = if fec.is_some() && code == Code::General { Code::Refused } else { code };
+        failure.veritysetup(code, text)
+    })?;
+    let diagnosis = match fec {
+        None => None,
+        Some((parity, fec)) => {
+            let (layout, root) = (&layout, &root);
+            let mending = Mending { data: &data, hash: &hash, fec: &fec, layout, parity: &parity, root };
+            let finding = if !report.is_intact() {
+                Finding::Damaged(mending.try_repair(&options)?)
+            } else if session.is_veritysetup() {
+                Finding::Intact { differing: None }
+            } else {
+                Finding::Intact { differing: Some(mending.differing_parity(&options)?) }
+            };
+            Some(Diagnosis { parity, finding })
+        }
+    };
     drop(progress);
 
     let Arguments { data, hash, .. } = arguments;
-    let verified = Verified { data, hash, layout, root, report };
+    let verified = Verified { data, hash, layout, root, report, diagnosis };
     session.debug(|| format!("{} data blocks were checked.", verified.layout.geometry.data_blocks()));
-    if verified.report.is_intact() {
+    if verified.is_well() {
         session.print(String::new, || json::verified(&verified))?;
         return Ok(Code::Success);
     }
     let list = !session.quiet && !session.is_veritysetup();
     session.print(
-        || if list { human::findings(&verified.report) } else { String::new() },
+        || if list { human::verified(&verified) } else { String::new() },
         || json::verified(&verified),
     )?;
+    if session.is_veritysetup()
+        && let Some(Finding::Damaged(repair)) = verified.diagnosis.as_ref().map(|it| &it.finding)
+        && repair.is_complete()
+    {
+        // To veritysetup that is a success.
+        let errors = repair.bytes;
+        let text = verified.veritysetup_text();
+        output::plain(&format!("{text}\nFound {errors} repairable errors with FEC device."));
+        return Ok(Code::Success);
+    }
     // Where a document was asked for it has been printed.
     Ok(output::failure(&verified.failure(), session.personality, false))
 }
 
-struct Check<'a> {
-    data: &'a Input,
-    hash: &'a Input,
-    layout: &'a Layout,
+/// Data and tree, to be checked.
+pub(super) struct Check<'a> {
+    pub(super) data: &'a Input,
+    pub(super) hash: &'a Input,
+    pub(super) layout: &'a Layout,
 }
 
 impl Check<'_> {
-    fn run(&self, root: &RootHash, options: &Options<'_>) -> Result<Report, Failure> {
+    pub(super) fn run(&self, root: &RootHash, options: &Options<'_>) -> Result<Report, Failure> {
         let Layout { params, geometry, .. } = self.layout;
         let (data, hash) = (&self.data.file, &self.hash.file);
-        let failed = |error: tree::Error| engine::failure(&error, |device| self.name(device));
-        match tree::verify_top(data, hash, params, geometry, root) {
-            Ok(()) => tree::verify(data, hash, params, geometry, root, options).map_err(failed),
+        self.refuse_other_root(root, options)?;
+        tree::verify(data, hash, params, geometry, root, options)
+            .map_err(|error| engine::failure(&error, |device| self.name(device)))
+    }
+
+    /// Tells a root hash that is another image's from a damaged top block: a tree that is in itself consistent is no damaged one.
+    ///
+    /// What cannot be read is damaged.
+    pub(super) fn refuse_other_root(&self, root: &RootHash, options: &Options<'_>) -> Result<(), Failure> {
+        let Layout { params, geometry, .. } = self.layout;
+        let (data, hash) = (&self.data.file, &self.hash.file);
+        let error = match tree::verify_top(data, hash, params, geometry, root) {
             Err(tree::Error::RootHash { expected, found }) => {
-                // Either the root hash is another image's, or the top block is damaged. A tree that is in itself
-                // consistent is no damaged one.
-                let own = tree::verify(
-                    data,
-                    hash,
-                    params,
-                    geometry,
-                    &found,
-                    &Options { max_findings: 0, ..*options },
-                );
-                if own.map_err(failed)?.is_intact() {
-                    return Err(failed(tree::Error::RootHash { expected, found }));
+                let options = Options { max_findings: 0, ..*options };
+                match tree::verify(data, hash, params, geometry, &found, &options) {
+                    Ok(own) if own.is_intact() => tree::Error::RootHash { expected, found },
+                    Ok(_) | Err(tree::Error::Read { .. }) => return Ok(()),
+                    Err(error) => error,
                 }
-                tree::verify(data, hash, params, geometry, root, options).map_err(failed)
             }
-            Err(error) => Err(failed(error)),
-        }
+            Ok(()) | Err(tree::Error::Read { .. }) => return Ok(()),
+            Err(error) => error,
+        };
+        Err(engine::failure(&error, |device| self.name(device)))
     }
 
     fn name(&self, device: Device) -> String {
@@ -145,8 +189,19 @@ impl Check<'_> {
 }
 
 impl Verified {
+    /// Whether there is nothing to tell.
+    fn is_well(&self) -> bool {
+        self.report.is_intact() && self.diagnosis.as_ref().is_none_or(|it| it.advice().is_none())
+    }
+
     /// What is told when the verification failed.
     fn failure(&self) -> Failure {
+        let advice = self.diagnosis.as_ref().and_then(Diagnosis::advice);
+        if self.report.is_intact()
+            && let Some((message, hint)) = advice
+        {
+            return Failure::new(Code::Refused, message).hint(hint);
+        }
         let Report { bad_data_blocks, bad_hash_blocks, unverifiable_blocks, .. } = self.report;
         let mut message = format!(
             "verification failed: {bad_data_blocks} of {} data blocks and {bad_hash_blocks} of {} hash blocks are bad",
@@ -156,9 +211,20 @@ impl Verified {
         if unverifiable_blocks > 0 {
             message += &format!("; {unverifiable_blocks} blocks below bad hash blocks cannot be verified");
         }
-        Failure::new(Code::Refused, message)
-            .hint("do not use this image; fetch or build it anew")
-            .veritysetup(Code::Refused, self.veritysetup_text())
+        let mut text = self.veritysetup_text();
+        let hint = match &self.diagnosis {
+            None => "do not use this image; fetch or build it anew",
+            Some(diagnosis) => {
+                let round = diagnosis.first_unrepairable_round(&self.layout);
+                text += &format!(
+                    "\nFailed to repair parity for block {round}.\nErrors cannot be repaired with FEC device."
+                );
+                let (sentence, hint) = advice.unwrap_or_default();
+                message += &format!("; {sentence}");
+                hint
+            }
+        };
+        Failure::new(Code::Refused, message).hint(hint).veritysetup(Code::Refused, text)
     }
 
     /// veritysetup stops at the first bad block that it finds, and goes from the data upwards.

@@ -62,6 +62,12 @@ impl Extent {
         self.store == other.store
     }
 
+    /// Whether some byte of `bytes` here is one of `other_bytes` there.
+    pub(crate) fn overlaps(self, bytes: &Range<u64>, other: Self, other_bytes: &Range<u64>) -> bool {
+        let (own, other_range) = (self.range(bytes.clone()), other.range(other_bytes.clone()));
+        self.same_storage(other) && own.start < other_range.end && other_range.start < own.end
+    }
+
     fn range(self, bytes: Range<u64>) -> Range<u64> {
         self.start.saturating_add(bytes.start)..self.start.saturating_add(bytes.end)
     }
@@ -71,12 +77,7 @@ impl Extent {
 pub(crate) fn check_apart(data: (Extent, u64), hash: (Extent, Range<u64>)) -> Result<(), Failure> {
     let (data, data_bytes) = data;
     let (hash, area) = hash;
-    if !data.same_storage(hash) {
-        return Ok(());
-    }
-    let data_range = data.range(0..data_bytes);
-    let hash_range = hash.range(area.clone());
-    if data_range.end <= hash_range.start || hash_range.end <= data_range.start {
+    if !data.overlaps(&(0..data_bytes), hash, &area) {
         return Ok(());
     }
     let (start, end) = (area.start, area.end.saturating_sub(1));

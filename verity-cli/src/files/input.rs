@@ -17,6 +17,7 @@ use crate::failure::{Code, Failure};
 pub(crate) enum Role {
     Data,
     Hash,
+    Parity,
 }
 
 impl fmt::Display for Role {
@@ -24,6 +25,7 @@ impl fmt::Display for Role {
         f.write_str(match self {
             Self::Data => "data device",
             Self::Hash => "hash device",
+            Self::Parity => "FEC device",
         })
     }
 }
@@ -44,8 +46,8 @@ impl Input {
     pub(crate) fn open(path: &Path, role: Role) -> Result<Self, Failure> {
         // Looked at first: opening some devices does something, and a pipe waits for its writer.
         inspect(path, role)?;
-        if role == Role::Hash {
-            refuse_unfinished(path)?;
+        if role != Role::Parity {
+            refuse_unfinished(path, role)?;
         }
         let flags = OFlag::O_NONBLOCK.bits();
         let file = OpenOptions::new()

@@ -1,4 +1,4 @@
-//! Changing a hash device in place: with a journal beside it, so that a cut in the middle is finished by the next run.
+//! Changing a device in place: with a journal beside it, so that a cut in the middle is finished by the next run.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -8,108 +8,136 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
+use verity_core::block::BlockSize;
 use verity_core::journal::{self, Journal, JournalError, Recovery};
 
 use super::input::{self, Role};
 use super::temporary::folder;
 use crate::failure::{Code, Failure, plain};
 
-/// A hash device that is to be changed in place.
+/// A device that is to be changed in place.
 pub(crate) struct InPlace {
+    role: Role,
     path: PathBuf,
     device: File,
     log: File,
     log_path: PathBuf,
 }
 
-/// The journal of a hash device: beside a file, or where the user says.
-pub(crate) fn journal_path(hash: &Path, given: Option<&Path>) -> Result<PathBuf, Failure> {
+/// The journal of a device: beside a file, or where the user says with `option`.
+pub(crate) fn journal_path(
+    path: &Path,
+    role: Role,
+    given: Option<&Path>,
+    option: &str,
+) -> Result<PathBuf, Failure> {
     if let Some(path) = given {
         return Ok(path.to_owned());
     }
-    let metadata = input::inspect(hash, Role::Hash)?;
+    let metadata = input::inspect(path, role)?;
     if !metadata.is_file() {
         return Err(Failure::argument(format_args!(
-            "--journal is missing: {hash:?} is no file with a folder for it"
+            "{option} is missing: {path:?} is no file with a folder for it"
         ))
-        .hint(
-            "give --journal PATH, on a disk that keeps it through a power cut, and the same one each time",
-        ));
+        .hint(format_args!(
+            "give {option} PATH, on a disk that keeps it through a power cut, and the same one each time"
+        )));
     }
     // Through symbolic links, so that each name of a file leads to the same journal.
-    let hash =
-        hash.canonicalize().map_err(|error| Failure::system(format_args!("hash device {hash:?}"), &error))?;
-    let mut name = hash.file_name().unwrap_or_default().to_owned();
+    let path =
+        path.canonicalize().map_err(|error| Failure::system(format_args!("{role} {path:?}"), &error))?;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".verity-journal");
-    Ok(folder(&hash).join(name))
+    Ok(folder(&path).join(name))
 }
 
-/// Refuses a hash device whose last change was cut off: it may be neither the old nor the new one.
-pub(crate) fn refuse_unfinished(hash: &Path) -> Result<(), Failure> {
-    match journal_path(hash, None) {
+/// Refuses a device whose last change was cut off: it may be neither the old nor the new one.
+pub(crate) fn refuse_unfinished(path: &Path, role: Role) -> Result<(), Failure> {
+    match journal_path(path, role, None, "") {
         // A dangling link is no journal, and in its place.
-        Ok(log) if log.symlink_metadata().is_ok() => Err(unfinished(hash, &log)),
+        Ok(log) if log.symlink_metadata().is_ok() => Err(unfinished(path, role, &log)),
         _ => Ok(()),
     }
 }
 
-fn unfinished(hash: &Path, log: &Path) -> Failure {
+fn unfinished(path: &Path, role: Role, log: &Path) -> Failure {
     Failure::new(
         Code::Busy,
-        format_args!("hash device {hash:?}: a change in place was cut off, or is under way ({log:?})"),
+        format_args!("{role} {path:?}: a change in place was cut off, or is under way ({log:?})"),
     )
     .hint("finish it with 'verity recover', then try again")
 }
 
 impl InPlace {
-    /// Opens the hash device for writing, with a new journal.
-    pub(crate) fn open(path: &Path, log_path: PathBuf) -> Result<Self, Failure> {
-        let device = open_device(path)?;
+    /// Opens the device for writing, with a new journal.
+    pub(crate) fn open(path: &Path, role: Role, log_path: PathBuf) -> Result<Self, Failure> {
+        let device = open_device(path, role)?;
         let log = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&log_path);
         let log = log.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => unfinished(path, &log_path),
+            io::ErrorKind::AlreadyExists => unfinished(path, role, &log_path),
             _ => Failure::system(format_args!("journal {log_path:?} cannot be created"), &error),
         })?;
         let _ = File::open(folder(&log_path)).and_then(|folder| folder.sync_all());
-        Ok(Self { path: path.to_owned(), device, log, log_path })
+        Ok(Self { role, path: path.to_owned(), device, log, log_path })
     }
 
     /// Does `work` on the device as the journal shows it, then makes all of its changes, or none if it fails.
     pub(crate) fn change<T>(
         self,
         work: impl FnOnce(&Journal<'_>) -> Result<T, Failure>,
-        block_size: verity_core::block::BlockSize,
+        block_size: BlockSize,
     ) -> Result<T, Failure> {
-        let journal = Journal::new(&self.device, &self.log, block_size, identity(&self.path, &self.device)?);
+        self.change_if(|journal| Ok((work(journal)?, Decision::Make)), block_size)
+    }
+
+    /// As [`change`](Self::change), where `work` decides at its end whether the changes are made.
+    pub(crate) fn change_if<T>(
+        self,
+        work: impl FnOnce(&Journal<'_>) -> Result<(T, Decision), Failure>,
+        block_size: BlockSize,
+    ) -> Result<T, Failure> {
+        let Self { role, path, device, log, log_path } = self;
+        let journal = Journal::new(&device, &log, block_size, identity(&path, role, &device)?);
         let result = match work(&journal) {
-            Ok(result) => result,
-            Err(failure) => {
-                // Nothing but the journal has been written.
-                remove(&self.log_path)?;
-                return Err(failure);
+            Ok((result, Decision::Make)) => {
+                // The device is as it was if the journal's header never became durable, but who knows that now?
+                journal.commit().map_err(|error| failed(&path, role, &log_path, &error))?;
+                Ok(result)
             }
+            // Nothing but the journal has been written.
+            Ok((result, Decision::Drop)) => Ok(result),
+            Err(failure) => Err(failure),
         };
-        match journal.commit() {
-            Ok(()) => {}
-            // The device is as it was if the journal's header never became durable, but who knows that now?
-            Err(error) => return Err(failed(&self.path, &self.log_path, &error)),
-        }
-        remove(&self.log_path)?;
-        Ok(result)
+        remove(&log_path)?;
+        result
+    }
+
+    /// Gives up before anything has been changed.
+    pub(crate) fn abandon(self) -> Result<(), Failure> {
+        remove(&self.log_path)
     }
 }
 
+/// Whether changes are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Yes.
+    Make,
+    /// No: they are forgotten.
+    Drop,
+}
+
 /// Finishes or drops the change that a journal stands for. `None` if there is no journal.
-pub(crate) fn recover(path: &Path, log_path: &Path) -> Result<Option<Recovery>, Failure> {
+pub(crate) fn recover(path: &Path, role: Role, log_path: &Path) -> Result<Option<Recovery>, Failure> {
     if open_log(log_path)?.is_none() {
         return Ok(None);
     }
-    let device = open_device(path)?;
+    let device = open_device(path, role)?;
     // Once more, under the lock: the change may have been completed in between, and its journal must not undo the next one.
     let Some(log) = open_log(log_path)? else { return Ok(None) };
-    check_owner(&log, log_path, &device, path)?;
-    let recovery = journal::recover(&log, &device, identity(path, &device)?)
-        .map_err(|error| failed(path, log_path, &error))?;
+    check_owner(&log, log_path, &device, path, role)?;
+    let recovery = journal::recover(&log, &device, identity(path, role, &device)?)
+        .map_err(|error| failed(path, role, log_path, &error))?;
     remove(log_path)?;
     Ok(Some(recovery))
 }
@@ -132,41 +160,41 @@ fn open_log(log_path: &Path) -> Result<Option<File>, Failure> {
 
 /// Refuses a journal that neither this user nor the device's owner wrote: in a folder that others may write to, anyone can leave
 /// one, and what it says would be written to the device.
-fn check_owner(log: &File, log_path: &Path, device: &File, path: &Path) -> Result<(), Failure> {
+fn check_owner(log: &File, log_path: &Path, device: &File, path: &Path, role: Role) -> Result<(), Failure> {
     let owner = |file: &File| file.metadata().map(|metadata| metadata.uid());
     let log_owner =
         owner(log).map_err(|error| Failure::system(format_args!("journal {log_path:?}"), &error))?;
     let device_owner =
-        owner(device).map_err(|error| Failure::system(format_args!("hash device {path:?}"), &error))?;
+        owner(device).map_err(|error| Failure::system(format_args!("{role} {path:?}"), &error))?;
     if [geteuid().as_raw(), device_owner].contains(&log_owner) {
         return Ok(());
     }
     let message = format_args!(
-        "journal {log_path:?} belongs to user {log_owner}, who is neither you nor the owner of the hash device {path:?}"
+        "journal {log_path:?} belongs to user {log_owner}, who is neither you nor the owner of the {role} {path:?}"
     );
     Err(Failure::new(Code::Refused, message).hint("find out who put it there; if it is right, make it yours"))
 }
 
 /// Tells a file from one that took its place. Block devices have nothing that lasts, and stay where they are.
-fn identity(path: &Path, device: &File) -> Result<u64, Failure> {
+fn identity(path: &Path, role: Role, device: &File) -> Result<u64, Failure> {
     let metadata =
-        device.metadata().map_err(|error| Failure::system(format_args!("hash device {path:?}"), &error))?;
+        device.metadata().map_err(|error| Failure::system(format_args!("{role} {path:?}"), &error))?;
     Ok(if metadata.is_file() { metadata.ino() } else { 0 })
 }
 
 /// Opens and locks: two changes at once, or a change and its recovery, would mix.
-fn open_device(path: &Path) -> Result<File, Failure> {
-    input::inspect(path, Role::Hash)?;
-    let device =
-        OpenOptions::new().read(true).write(true).open(path).map_err(|error| {
-            Failure::system(format_args!("hash device {path:?} cannot be written"), &error)
-        })?;
+fn open_device(path: &Path, role: Role) -> Result<File, Failure> {
+    input::inspect(path, role)?;
+    let device = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(|error| Failure::system(format_args!("{role} {path:?} cannot be written"), &error))?;
     match device.try_lock() {
-        Err(fs::TryLockError::WouldBlock) => Err(Failure::new(
-            Code::Busy,
-            format_args!("hash device {path:?} is being changed by another process"),
-        )
-        .hint("wait until that is done")),
+        Err(fs::TryLockError::WouldBlock) => {
+            Err(Failure::new(Code::Busy, format_args!("{role} {path:?} is being changed by another process"))
+                .hint("wait until that is done"))
+        }
         // A file system without locks.
         Ok(()) | Err(fs::TryLockError::Error(_)) => Ok(device),
     }
@@ -177,31 +205,31 @@ fn remove(log_path: &Path) -> Result<(), Failure> {
         .map_err(|error| Failure::system(format_args!("journal {log_path:?} cannot be removed"), &error))
 }
 
-fn failed(path: &Path, log_path: &Path, error: &JournalError) -> Failure {
+fn failed(path: &Path, role: Role, log_path: &Path, error: &JournalError) -> Failure {
     let (message, hint) = match error {
         JournalError::Log(source) => {
             (format!("journal {log_path:?}: {}", plain(source)), "run 'verity recover' when that is mended")
         }
         JournalError::Unfinished(source) => (
-            format!("journal {log_path:?}: {}; the hash device {path:?} may be half changed", plain(source)),
+            format!("journal {log_path:?}: {}; the {role} {path:?} may be half changed", plain(source)),
             "run 'verity recover' when that is mended",
         ),
         JournalError::Device(source) => (
-            format!("hash device {path:?}: {}; the journal {log_path:?} is complete", plain(source)),
+            format!("{role} {path:?}: {}; the journal {log_path:?} is complete", plain(source)),
             "run 'verity recover' when that is mended",
         ),
         JournalError::Length(source) => (
-            format!("hash device {path:?}: length: {}; nothing was changed on it", plain(source)),
+            format!("{role} {path:?}: length: {}; nothing was changed on it", plain(source)),
             "run 'verity recover' when that is mended",
         ),
         JournalError::OtherDevice => (
             format!(
-                "hash device {path:?}: the journal {log_path:?} was made for another one, whose place this one has taken"
+                "{role} {path:?}: the journal {log_path:?} was made for another one, whose place this one has taken"
             ),
-            "if the hash device was replaced on purpose, delete the journal",
+            "if the device was replaced on purpose, delete the journal",
         ),
         _ => (
-            format!("hash device {path:?}: {error} ({log_path:?})"),
+            format!("{role} {path:?}: {error} ({log_path:?})"),
             "check the tree with 'verity verify'; if it is bad, format it anew; then delete the journal",
         ),
     };

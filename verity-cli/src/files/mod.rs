@@ -1,6 +1,7 @@
 //! The files and devices that commands work on: opened safely, never confused with each other, never left half
 //! written.
 
+mod copy;
 mod extent;
 mod input;
 mod journal;
@@ -8,9 +9,10 @@ mod root_hash;
 mod target;
 mod temporary;
 
+pub(crate) use copy::copy;
 pub(crate) use extent::{Extent, check_apart};
 pub(crate) use input::{Input, Role};
-pub(crate) use journal::{InPlace, journal_path, recover};
+pub(crate) use journal::{Decision, InPlace, journal_path, recover};
 pub(crate) use root_hash::RootHashFile;
 pub(crate) use target::{Plan, Target};
-pub(crate) use temporary::leaf_store;
+pub(crate) use temporary::{Temporary, leaf_store, scratch};

@@ -1,34 +1,36 @@
-//! Where a tree is written: so that a hash area which bears a superblock is a whole one, and so that an interrupted
+//! Where a tree or its parity is written: so that a hash area which bears a superblock is a whole one, and so that an interrupted
 //! run leaves nothing behind where nothing was.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FallocateFlags, OFlag, fallocate};
 use nix::unistd::{AccessFlags, access};
-use verity_core::geometry::Geometry;
 use verity_core::io::WriteAt;
 use verity_core::superblock::Superblock;
 
 use super::extent::Extent;
-use super::input::{self, Role};
+use super::input::{self, Input, Role};
 use super::journal::refuse_unfinished;
 use super::temporary::{Temporary, folder};
 use crate::failure::{Code, Failure, plain};
 
 /// What is at the target's path now.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Plan {
+    role: Role,
     path: PathBuf,
     existing: Option<Metadata>,
 }
 
-/// A hash device that is being written.
+/// A hash device or FEC device that is being written.
 #[derive(Debug)]
 pub(crate) struct Target {
+    role: Role,
     path: PathBuf,
     offset: u64,
     way: Way,
@@ -38,7 +40,7 @@ pub(crate) struct Target {
 enum Way {
     /// A new file, or one that replaces the existing one.
     Whole(Temporary),
-    /// A device, or a file that holds more than the hash area.
+    /// A device, or a file that holds more than the area.
     InPlace(InPlace),
 }
 
@@ -62,13 +64,15 @@ impl Drop for InPlace {
 
 impl Plan {
     /// Looks at the path, and opens nothing.
-    pub(crate) fn inspect(path: &Path) -> Result<Self, Failure> {
-        let existing = match input::inspect(path, Role::Hash) {
+    pub(crate) fn inspect(path: &Path, role: Role) -> Result<Self, Failure> {
+        let existing = match input::inspect(path, role) {
             Ok(metadata) => {
                 access(path, AccessFlags::R_OK)
-                    .map_err(|errno| input::unreachable(path, Role::Hash, &errno.into()))?;
-                // What is in its journal must not come back over a new tree.
-                refuse_unfinished(path)?;
+                    .map_err(|errno| input::unreachable(path, role, &errno.into()))?;
+                if role == Role::Hash {
+                    // What is in its journal must not come back over a new tree.
+                    refuse_unfinished(path, role)?;
+                }
                 Some(metadata)
             }
             // A link that leads nowhere exists, too.
@@ -77,7 +81,24 @@ impl Plan {
             }
             Err(failure) => return Err(failure),
         };
-        Ok(Self { path: path.to_owned(), existing })
+        Ok(Self { role, path: path.to_owned(), existing })
+    }
+
+    /// The file's or device's length in bytes, 0 if it does not exist.
+    pub(crate) fn length(&self) -> Result<u64, Failure> {
+        match &self.existing {
+            None => Ok(0),
+            Some(metadata) if metadata.is_file() => Ok(metadata.len()),
+            Some(_) => Input::open(&self.path, self.role).map(|device| device.size),
+        }
+    }
+
+    /// Whether both are the same file or device, or will be when it is made.
+    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
+        match (self.extent(), other.extent()) {
+            (Some(own), Some(other)) => own.same_storage(other),
+            _ => other.is_new_file(&self.path),
+        }
     }
 
     /// Where the file lies, if it exists.
@@ -91,24 +112,24 @@ impl Plan {
         self.existing.is_none() && place(path).is_some_and(|found| place(&self.path) == Some(found))
     }
 
-    /// Makes ready for writing a hash area. `shared` says that the data lies in the same file or device.
-    pub(crate) fn open(self, geometry: &Geometry, shared: bool) -> Result<Target, Failure> {
-        let offset = geometry.area().offset();
-        let end = geometry.hash_area_end();
-        let Self { path, existing } = self;
+    /// Makes ready for writing the bytes `area`. `superblock` says that it begins with one, `shared` that the data lies in the same
+    /// file or device.
+    pub(crate) fn open(self, area: &Range<u64>, superblock: bool, shared: bool) -> Result<Target, Failure> {
+        let Self { role, path, existing } = self;
         let way = match existing {
             None => {
-                let temporary = Temporary::new_file(&path).map_err(|error| cannot_create(&path, &error))?;
+                let temporary =
+                    Temporary::new_file(&path).map_err(|error| cannot_create(&path, role, &error))?;
                 Way::Whole(temporary)
             }
-            Some(metadata) => match replacement(&path, &metadata, offset, end, shared) {
+            Some(metadata) => match replacement(&path, &metadata, area, shared) {
                 Some(temporary) => Way::Whole(temporary),
-                None => open_in_place(&path, &metadata, geometry, shared)?,
+                None => open_in_place(&path, role, &metadata, area.end, shared)?,
             },
         };
-        let target = Target { path, offset, way };
-        target.reserve(end).map_err(|error| target.cannot_write(&error, Some(end - offset)))?;
-        if geometry.area().has_superblock() {
+        let target = Target { role, path, offset: area.start, way };
+        target.reserve(area.end).map_err(|error| target.cannot_write(&error, Some(area.end - area.start)))?;
+        if superblock {
             target.invalidate().map_err(|error| target.cannot_write(&error, None))?;
         }
         Ok(target)
@@ -140,7 +161,9 @@ impl Target {
         };
         written.map_err(|error| self.cannot_write(&error, None))?;
         match self.way {
-            Way::Whole(temporary) => temporary.persist().map_err(|error| cannot_create(&self.path, &error)),
+            Way::Whole(temporary) => {
+                temporary.persist().map_err(|error| cannot_create(&self.path, self.role, &error))
+            }
             Way::InPlace(mut place) => {
                 place.undo = false;
                 Ok(())
@@ -150,13 +173,13 @@ impl Target {
 
     /// What a failed write means to the user.
     pub(crate) fn cannot_write(&self, error: &io::Error, needed: Option<u64>) -> Failure {
-        let failure = Failure::system(format_args!("hash device {:?} cannot be written", self.path), error);
+        let failure = Failure::system(format_args!("{} {:?} cannot be written", self.role, self.path), error);
         let full = matches!(
             error.kind(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
         );
         let failure = match needed {
-            Some(bytes) if full => failure.hint(format_args!("the hash area needs {bytes} bytes: make room")),
+            Some(bytes) if full => failure.hint(format_args!("{bytes} bytes are needed: make room")),
             _ if full => failure.hint("make room"),
             _ => failure,
         };
@@ -203,11 +226,11 @@ impl Target {
     }
 }
 
-/// A file to take the existing one's place, where that changes nothing but the hash area: whoever has the old file open
+/// A file to take the existing one's place, where that changes nothing but the area: whoever has the old file open
 /// (an active device, say) keeps it as it is, and an interrupted run leaves it as it was.
-fn replacement(path: &Path, existing: &Metadata, offset: u64, end: u64, shared: bool) -> Option<Temporary> {
-    let whole =
-        existing.is_file() && existing.nlink() == 1 && offset == 0 && existing.len() <= end && !shared;
+fn replacement(path: &Path, existing: &Metadata, area: &Range<u64>, shared: bool) -> Option<Temporary> {
+    let covers = area.start == 0 && existing.len() <= area.end;
+    let whole = existing.is_file() && existing.nlink() == 1 && covers && !shared;
     if !whole || is_mount_point(path) {
         return None;
     }
@@ -235,8 +258,9 @@ fn escape_mount_point(byte: u8) -> Vec<u8> {
 
 fn open_in_place(
     path: &Path,
+    role: Role,
     existing: &Metadata,
-    geometry: &Geometry,
+    needed: u64,
     shared: bool,
 ) -> Result<Way, Failure> {
     let device = existing.file_type().is_block_device();
@@ -247,7 +271,7 @@ fn open_in_place(
         options.custom_flags(OFlag::O_EXCL.bits());
     }
     let failed = |error: &io::Error| {
-        let failure = Failure::system(format_args!("hash device {path:?} cannot be written"), error);
+        let failure = Failure::system(format_args!("{role} {path:?} cannot be written"), error);
         let failure = match failure.code {
             Code::Busy => failure.hint("it is mounted, or part of an active device"),
             Code::Refused => failure.hint("check the file's permissions, or run as another user"),
@@ -264,28 +288,29 @@ fn open_in_place(
     let file = options.open(path).map_err(|error| failed(&error))?;
     let opened = file.metadata().map_err(|error| failed(&error))?;
     if (opened.dev(), opened.ino()) != (existing.dev(), existing.ino()) {
-        return Err(Failure::new(Code::Busy, format_args!("hash device {path:?} was replaced meanwhile")));
+        return Err(Failure::new(Code::Busy, format_args!("{role} {path:?} was replaced meanwhile")));
     }
     let length = input::size(&file).map_err(|error| failed(&error))?;
-    if device && length < geometry.hash_area_end() {
-        let needed = geometry.hash_area_end();
+    if device && length < needed {
         return Err(Failure::new(
             Code::General,
-            format_args!("hash device {path:?} is too small: {length} bytes of {needed}"),
+            format_args!("{role} {path:?} is too small: {length} bytes of {needed}"),
         )
         .veritysetup(Code::General, "Input/output error while creating hash area."));
     }
     Ok(Way::InPlace(InPlace { file, old_length: length, undo: !device }))
 }
 
-fn cannot_create(path: &Path, error: &io::Error) -> Failure {
-    let message = format!("hash device {path:?} cannot be created: {}", plain(error));
+fn cannot_create(path: &Path, role: Role, error: &io::Error) -> Failure {
+    let message = format!("{role} {path:?} cannot be created: {}", plain(error));
+    let kind = if role == Role::Parity { "FEC" } else { "hash" };
     let code = match Code::of(error) {
-        // The folder is missing; the hash device itself is to be made.
+        // The folder is missing; the device itself is to be made.
         Code::NoDevice => Code::General,
         other => other,
     };
-    Failure::new(code, message)
-        .hint("give a path in a folder that can be written to")
-        .veritysetup(Code::General, format_args!("Cannot create hash image {} for writing.", path.display()))
+    Failure::new(code, message).hint("give a path in a folder that can be written to").veritysetup(
+        Code::General,
+        format_args!("Cannot create {kind} image {} for writing.", path.display()),
+    )
 }

@@ -90,6 +90,15 @@ pub(crate) fn leaf_store(hash: &Path) -> Result<File, Failure> {
     })
 }
 
+/// A nameless file for what nobody needs after this run.
+pub(crate) fn scratch() -> Result<File, Failure> {
+    tempfile::tempfile().map_err(|error| {
+        Failure::system(format_args!("no temporary file in {:?}", std::env::temp_dir()), &error)
+            .code(Code::General)
+            .hint("set TMPDIR to a folder that can be written to")
+    })
+}
+
 /// The folder that a file is in.
 pub(super) fn folder(target: &Path) -> &Path {
     match target.parent() {

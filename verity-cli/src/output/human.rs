@@ -5,9 +5,10 @@ use std::path::Path;
 
 use verity_core::block::RootHash;
 use verity_core::device::{DeviceInfo, DeviceRef, Error, Fec, Mapping, Repairs, backing_file, node_of};
+use verity_core::repair::Restored;
 use verity_core::tree::Report;
 
-use crate::commands::{Formatted, Layout};
+use crate::commands::{FecFinding, Formatted, Layout, Parity, Repaired, Verified};
 
 /// A UUID as it is printed.
 pub(crate) fn uuid(bytes: [u8; 16]) -> String {
@@ -15,7 +16,12 @@ pub(crate) fn uuid(bytes: [u8; 16]) -> String {
 }
 
 /// What `format` and `dump` print.
-pub(crate) fn header(hash: &Path, layout: &Layout, root: Option<&RootHash>) -> String {
+pub(crate) fn header(
+    hash: &Path,
+    layout: &Layout,
+    parity: Option<&Parity>,
+    root: Option<&RootHash>,
+) -> String {
     let Layout { uuid: id, params, geometry } = layout;
     let mut lines = vec![
         format!("VERITY header information for {}.", hash.display()),
@@ -26,18 +32,58 @@ pub(crate) fn header(hash: &Path, layout: &Layout, root: Option<&RootHash>) -> S
         format!("Hash blocks:     \t{}", geometry.hash_blocks()),
         format!("Hash block size: \t{} [bytes]", params.hash_block_size),
         format!("Hash algorithm:  \t{}", params.algorithm),
-        format!("Salt:            \t{}", params.salt),
     ];
+    if let Some(parity) = parity {
+        lines.push(format!("FEC RS roots:   \t{}", parity.places.roots()));
+        lines.push(format!("FEC blocks:     \t{}", parity.blocks()));
+    }
+    lines.push(format!("Salt:            \t{}", params.salt));
     lines.extend(root.map(|root| format!("Root hash:      \t{root}")));
     if geometry.area().offset() == 0 {
-        lines.push(format!("Hash device size: \t{} [bytes]", geometry.hash_area_end()));
+        // veritysetup does not count what lies between tree and parity.
+        let with_it = parity.filter(|parity| parity.with_hash).map_or(0, |it| it.places.parity_bytes());
+        lines.push(format!("Hash device size: \t{} [bytes]", geometry.hash_area_end() + with_it));
+    }
+    if let Some(parity) = parity.filter(|parity| !parity.with_hash && parity.places.offset() == 0) {
+        lines.push(format!("FEC device size: \t{} [bytes]", parity.places.parity_bytes()));
     }
     lines.join("\n") + "\n"
 }
 
 /// What `format` prints.
 pub(crate) fn formatted(formatted: &Formatted) -> String {
-    header(&formatted.hash, &formatted.layout, Some(&formatted.root))
+    header(&formatted.hash, &formatted.layout, formatted.parity.as_ref(), Some(&formatted.root))
+}
+
+/// What `verify` found, and what of it the parity cannot restore.
+pub(crate) fn verified(verified: &Verified) -> String {
+    let mut text = findings(&verified.report);
+    if let Some(FecFinding::Damaged(repair)) = verified.diagnosis.as_ref().map(|it| &it.finding)
+        && !repair.is_complete()
+    {
+        text += "Beyond repair:\n";
+        text += &findings(&repair.remaining);
+    }
+    text
+}
+
+/// What `repair` restored, one block a line, and what it could not.
+pub(crate) fn repaired(repaired: &Repaired) -> String {
+    let report = &repaired.report;
+    if report.was_intact() {
+        return "intact: nothing to repair\n".to_owned();
+    }
+    let word = if repaired.kept { "restored" } else { "can be restored" };
+    let mut text = String::new();
+    for Restored { place, block, bytes, .. } in &report.restored {
+        let _ = writeln!(text, "{place} block {block} (bytes {} to {}): {word}", bytes.start, bytes.end - 1);
+    }
+    let listed = report.restored.len() as u64;
+    if report.restored_blocks() > listed {
+        let more = report.restored_blocks() - listed;
+        let _ = writeln!(text, "... and {more} more: {word} (--max-findings lists more)");
+    }
+    text + &findings(&report.remaining)
 }
 
 /// The bad blocks, one a line.

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 use verity_core::block::RootHash;
 use verity_core::device::{Active, DeviceInfo, DeviceName, DeviceRef, Error, Mapping, Repairs};
-use verity_core::tree::{Fault, Finding, Place};
+use verity_core::repair::Restored;
+use verity_core::tree::{Fault, Finding, Place, Report};
 
 use super::human;
-use crate::commands::{Closed, Formatted, Layout, Verified};
+use crate::commands::{Closed, Diagnosis, FecFinding, Formatted, Layout, Parity, Repaired, Verified};
 use crate::failure::Failure;
 
 /// A document's text.
@@ -67,20 +68,31 @@ fn layout(layout: &Layout) -> Value {
 }
 
 pub(crate) fn formatted(command: &str, formatted: &Formatted) -> Value {
-    let Formatted { data, hash, layout: tree, root } = formatted;
+    let Formatted { data, hash, layout: tree, parity, root } = formatted;
     merged([
         json!({"command": command, "data_device": text(data), "hash_device": text(hash)}),
         layout(tree),
-        json!({"root_hash": root.to_string()}),
+        json!({"root_hash": root.to_string(), "fec": parity.as_ref().map(fec)}),
     ])
 }
 
-pub(crate) fn dumped(hash: &Path, tree: &Layout) -> Value {
-    merged([json!({"command": "dump", "hash_device": text(hash)}), layout(tree)])
+pub(crate) fn dumped(hash: &Path, tree: &Layout, parity: Option<&Parity>) -> Value {
+    let parity = json!({"fec": parity.map(fec)});
+    merged([json!({"command": "dump", "hash_device": text(hash)}), layout(tree), parity])
+}
+
+fn fec(parity: &Parity) -> Value {
+    json!({
+        "device": text(&parity.device),
+        "roots": parity.places.roots().get(),
+        "offset": parity.places.offset(),
+        "bytes": parity.places.parity_bytes(),
+        "covered_blocks": parity.places.covered_blocks(),
+    })
 }
 
 pub(crate) fn verified(verified: &Verified) -> Value {
-    let Verified { data, hash, layout: tree, root, report } = verified;
+    let Verified { data, hash, layout: tree, root, report, diagnosis } = verified;
     merged([
         json!({
             "command": "verify",
@@ -91,20 +103,96 @@ pub(crate) fn verified(verified: &Verified) -> Value {
         layout(tree),
         json!({
             "root_hash": root.to_string(),
-            "bad_data_blocks": report.bad_data_blocks,
-            "bad_hash_blocks": report.bad_hash_blocks,
-            "unverifiable_blocks": report.unverifiable_blocks,
-            "findings": report.findings.iter().map(finding).collect::<Vec<_>>(),
-            "unlisted_findings": report.unlisted,
+        }),
+        findings(report),
+        json!({"fec": diagnosis.as_ref().map(diagnosed)}),
+    ])
+}
+
+fn findings(report: &Report) -> Value {
+    json!({
+        "bad_data_blocks": report.bad_data_blocks,
+        "bad_hash_blocks": report.bad_hash_blocks,
+        "unverifiable_blocks": report.unverifiable_blocks,
+        "findings": report.findings.iter().map(finding).collect::<Vec<_>>(),
+        "unlisted_findings": report.unlisted,
+    })
+}
+
+fn diagnosed(diagnosis: &Diagnosis) -> Value {
+    let (verdict, repair, differing) = match &diagnosis.finding {
+        FecFinding::Intact { differing } => ("intact", None, *differing),
+        FecFinding::Damaged(repair) if repair.is_complete() => ("repairable", Some(repair), None),
+        FecFinding::Damaged(repair) => ("beyond-repair", Some(repair), None),
+    };
+    merged([
+        fec(&diagnosis.parity),
+        json!({
+            "verdict": verdict,
+            "parity_blocks": diagnosis.parity.blocks(),
+            "differing_parity_blocks": differing,
+            "repairable_data_blocks": repair.map(|repair| repair.data_blocks),
+            "repairable_hash_blocks": repair.map(|repair| repair.hash_blocks),
+            "remaining": repair.map(|repair| findings(&repair.remaining)),
         }),
     ])
 }
 
-fn finding(finding: &Finding) -> Value {
-    let (area, level) = match finding.place {
+pub(crate) fn repaired(repaired: &Repaired) -> Value {
+    let Repaired { data, hash, layout: tree, parity, root, report, kept } = repaired;
+    let restored = report.restored.iter().map(|Restored { place, block, bytes, .. }| {
+        let (area, level) = area(*place);
+        json!({
+            "area": area,
+            "level": level,
+            "block": block,
+            "first_byte": bytes.start,
+            "end_byte": bytes.end,
+        })
+    });
+    merged([
+        json!({
+            "command": "repair",
+            "complete": report.is_complete(),
+            "was_intact": report.was_intact(),
+            "kept": kept,
+            "data_device": text(data),
+            "hash_device": text(hash),
+        }),
+        layout(tree),
+        json!({
+            "root_hash": root.to_string(),
+            "fec": fec(parity),
+            "restored_data_blocks": report.data_blocks,
+            "restored_hash_blocks": report.hash_blocks,
+            "restored_bytes": report.bytes,
+            "restored": restored.collect::<Vec<_>>(),
+            "remaining": findings(&report.remaining),
+        }),
+    ])
+}
+
+pub(crate) fn encoded(
+    data: &Path,
+    hash: &Path,
+    tree: &Layout,
+    parity: &Parity,
+    root: Option<&RootHash>,
+) -> Value {
+    let command = json!({"command": "fec encode", "data_device": text(data), "hash_device": text(hash)});
+    let made = json!({"root_hash": root.map(ToString::to_string), "fec": fec(parity)});
+    merged([command, layout(tree), made])
+}
+
+fn area(place: Place) -> (&'static str, Option<usize>) {
+    match place {
         Place::Data => ("data", None),
         Place::Hash { level } => ("hash", Some(level)),
-    };
+    }
+}
+
+fn finding(finding: &Finding) -> Value {
+    let (area, level) = area(finding.place);
     let fault = match &finding.fault {
         Fault::Digest { expected, found } => json!({
             "fault": "digest",

@@ -31,9 +31,16 @@ impl Observer for Progress {
             )),
             None => ProgressBar::no_length().with_style(style("{msg} {bytes}, {bytes_per_sec}")),
         });
+        // One piece of work after the other draws the same bar.
+        bar.set_position(0);
+        if let Some(total) = total_bytes {
+            bar.set_length(total);
+        }
         bar.set_message(match phase {
             Phase::Verify => "Verifying",
             Phase::Compare => "Comparing",
+            Phase::Parity => "Making parity",
+            Phase::Repair => "Restoring",
             _ => "Hashing",
         });
     }

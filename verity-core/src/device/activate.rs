@@ -293,11 +293,9 @@ fn open_sources(activation: &Activation) -> Result<Vec<Source>, Error> {
 
 /// The byte behind the parity; larger than any device if the numbers are.
 fn parity_end(fec: &Fec<PathBuf>, block_size: BlockSize) -> u64 {
-    /// A codeword has 255 bytes, `roots` of them parity.
-    const CODEWORD: u64 = 255;
-    let roots = u64::from(fec.roots.get());
-    let rounds = fec.blocks.div_ceil(CODEWORD - roots);
-    let end = rounds.checked_mul(roots).and_then(|blocks| blocks.checked_add(fec.start_block));
+    let rounds = fec.blocks.div_ceil(fec.roots.message() as u64);
+    let end =
+        rounds.checked_mul(fec.roots.get() as u64).and_then(|blocks| blocks.checked_add(fec.start_block));
     end.and_then(|blocks| blocks.checked_mul(block_size.as_u64())).unwrap_or(u64::MAX)
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use super::*;
 use crate::algorithm::Algorithm;
 use crate::device::Kind;
-use crate::device::options::FecRoots;
+use crate::fec::Roots;
 use crate::geometry::HashArea;
 use crate::io::MemoryDevice;
 
@@ -79,7 +79,7 @@ fn parity_that_ends_too_early_is_named() {
     let mut image = image(3);
     let parity = image.directory.path().join("parity");
     fs::write(&parity, [0; 8191]).unwrap();
-    let roots = FecRoots::new(2).unwrap();
+    let roots = Roots::new(2).unwrap();
     image.activation.fec = Some(Fec { device: parity, start_block: 0, blocks: 4, roots });
     let text = error(&image.activation).to_string();
     assert!(text.starts_with("FEC device") && text.contains("8191 bytes, 8192 are needed"), "{text}");
@@ -88,7 +88,7 @@ fn parity_that_ends_too_early_is_named() {
 #[test]
 fn the_parity_s_end_is_computed_without_overflow() {
     let end = |start_block, blocks, roots| {
-        let roots = FecRoots::new(roots).unwrap();
+        let roots = Roots::new(roots).unwrap();
         parity_end(&Fec { device: PathBuf::new(), start_block, blocks, roots }, BlockSize::default())
     };
     assert_eq!(end(0, 253, 2), 2 * 4096);
@@ -110,7 +110,7 @@ fn the_table_names_devices_by_number_and_carries_the_options() {
     let mut image = image(3);
     image.activation.options.corruption = Corruption::Restart;
     image.activation.fec =
-        Some(Fec { device: PathBuf::new(), start_block: 5, blocks: 4, roots: FecRoots::new(2).unwrap() });
+        Some(Fec { device: PathBuf::new(), start_block: 5, blocks: 4, roots: Roots::new(2).unwrap() });
     let numbers: Vec<DeviceNumber> = (0..3).map(|minor| DeviceNumber::new(7, minor).unwrap()).collect();
     let line = table(&image.activation, &numbers).unwrap().to_string();
     let root = image.activation.root_hash;

@@ -35,9 +35,7 @@ pub use manage::{Deactivated, DeviceInfo, Mapping, cancel_deferred, deactivate, 
 pub use mapper::Removal;
 pub use name::{DeviceName, NameError};
 pub use number::{BadDeviceNumber, DeviceNumber};
-pub use options::{
-    BadWord, Corruption, DevicePath, DeviceRef, Fec, FecRoots, KeyDescription, OnError, TableOptions,
-};
+pub use options::{BadWord, Corruption, DevicePath, DeviceRef, Fec, KeyDescription, OnError, TableOptions};
 pub use status::{Repairs, Status, StatusError, Verdict};
 pub use sysfs::node_of;
 pub use table::{Table, TableError};

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::number::DeviceNumber;
+use crate::fec::{LayoutError, Roots};
 
 /// What the kernel does when a block does not match.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -166,40 +167,6 @@ impl FromStr for DevicePath {
     }
 }
 
-/// How many parity bytes a Reed-Solomon codeword has: 2 to 24.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FecRoots(u8);
-
-impl FecRoots {
-    /// The fewest.
-    pub const MIN: Self = Self(2);
-    /// The most.
-    pub const MAX: Self = Self(24);
-
-    /// Checks a count.
-    ///
-    /// # Errors
-    /// [`BadWord::Roots`] unless it is from 2 to 24.
-    pub fn new(roots: u32) -> Result<Self, BadWord> {
-        match u8::try_from(roots) {
-            Ok(count) if (Self::MIN.0..=Self::MAX.0).contains(&count) => Ok(Self(count)),
-            _ => Err(BadWord::Roots(roots)),
-        }
-    }
-
-    /// The count.
-    #[must_use]
-    pub const fn get(self) -> u8 {
-        self.0
-    }
-}
-
-impl fmt::Display for FecRoots {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 /// Where the parity for error correction lies. Blocks are data blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fec<D> {
@@ -211,7 +178,7 @@ pub struct Fec<D> {
     /// How many blocks, data and tree and what lies between, the parity covers.
     pub blocks: u64,
     /// The strength of the code.
-    pub roots: FecRoots,
+    pub roots: Roots,
 }
 
 /// Text that cannot stand as one word of a table.
@@ -235,9 +202,9 @@ pub enum BadWord {
     /// Neither a device number nor an absolute path.
     #[error("{0:?} is neither a device number (major:minor) nor an absolute path")]
     Device(String),
-    /// A count of roots out of range.
-    #[error("{0} roots: 2 to 24 are possible")]
-    Roots(u32),
+    /// A number of parity bytes that there is not.
+    #[error(transparent)]
+    Roots(#[from] LayoutError),
 }
 
 fn word(text: &str, max: usize) -> Result<(), BadWord> {
@@ -283,13 +250,5 @@ mod tests {
         for text in ["vda", "dev/vda", "7", "7:", ""] {
             assert!(matches!(text.parse::<DeviceRef>(), Err(BadWord::Device(_))), "{text:?}");
         }
-    }
-
-    #[test]
-    fn roots_are_2_to_24() {
-        for roots in [0, 1, 25, 256, 258, u32::MAX] {
-            assert_eq!(FecRoots::new(roots), Err(BadWord::Roots(roots)));
-        }
-        assert_eq!(FecRoots::new(24).unwrap().get(), 24);
     }
 }

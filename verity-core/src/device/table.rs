@@ -18,7 +18,8 @@ use crate::geometry::{Geometry, GeometryError, MAX_OFFSET};
 use crate::params::{HashType, Params};
 
 use super::number::decimal;
-use super::options::{Corruption, DeviceRef, Fec, FecRoots, OnError, TableOptions, clip};
+use super::options::{BadWord, Corruption, DeviceRef, Fec, OnError, TableOptions, clip};
+use crate::fec::Roots;
 
 /// The longest line that is parsed, in bytes. The longest that can be printed is shorter: three paths, a salt and a
 /// key description at their limits.
@@ -304,7 +305,7 @@ struct Options {
     fec_device: Option<DeviceRef>,
     fec_blocks: Option<u64>,
     fec_start: Option<u64>,
-    fec_roots: Option<FecRoots>,
+    fec_roots: Option<Roots>,
 }
 
 impl Options {
@@ -360,7 +361,8 @@ impl Options {
                 self.once(FEC_START)
             }
             FEC_ROOTS => {
-                let roots = |text: &str| Ok(FecRoots::new(decimal(text).ok_or(NotANumber)?)?);
+                let roots =
+                    |text: &str| Ok(Roots::new(decimal(text).ok_or(NotANumber)?).map_err(BadWord::from)?);
                 self.fec_roots = Some(value(FEC_ROOTS, rest, roots)?);
                 self.once(FEC_ROOTS)
             }

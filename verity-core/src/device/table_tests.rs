@@ -77,12 +77,12 @@ fn options() -> impl Strategy<Value = TableOptions> {
 
 fn fec() -> impl Strategy<Value = Option<Fec<DeviceRef>>> {
     let blocks = 0..1u64 << 44;
-    proptest::option::of((device(), blocks.clone(), blocks, 2..=24u32).prop_map(
+    proptest::option::of((device(), blocks.clone(), blocks, 2..=24u64).prop_map(
         |(device, start_block, blocks, roots)| Fec {
             device,
             start_block,
             blocks,
-            roots: FecRoots::new(roots).unwrap(),
+            roots: Roots::new(roots).unwrap(),
         },
     ))
 }

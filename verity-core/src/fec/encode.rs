@@ -7,15 +7,18 @@
 //! A thread takes some columns of all rows at a time. For each parity byte it keeps a sum, to which every row is added by Horner's rule:
 //! the values of the codeword's polynomial at the powers of the generator. From these the parity follows by a matrix.
 
+use std::io;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::field::{self, power};
 use super::layout::Layout;
+use super::message::Segment;
 use super::multiplier::{Kernel, Multiplier, kernel};
 use crate::block::RootHash;
 use crate::digest::BlockHasher;
 use crate::geometry::Geometry;
-use crate::io::{ReadAt, Storage};
+use crate::io::{ReadAt, Storage, WriteAt, usize_of};
 use crate::params::Params;
 use crate::progress::Phase;
 use crate::tree::{Builder, Device, Error, LevelHasher, Options};
@@ -51,6 +54,28 @@ pub fn encode(
     Encoder::new(parity, layout, options).run(&segments, Onto::Nothing, |_, _| Ok(()))
 }
 
+/// Makes the parity again, and counts the blocks of `parity` that differ from it. Blocks that cannot be read, and missing ones, differ.
+///
+/// This says whether the parity is any good only where data and tree are known to be.
+///
+/// Memory: as [`encode`], and at least `2 * roots + 2` blocks for each thread.
+///
+/// # Errors
+/// As [`encode`].
+pub fn count_differing(
+    data: &dyn ReadAt,
+    hash: &dyn ReadAt,
+    parity: &dyn ReadAt,
+    layout: &Layout,
+    options: &Options<'_>,
+) -> Result<u64, Error> {
+    let segments = [Segment::data(data, layout), Segment::hash(hash, layout)];
+    options.observer.begin(Phase::Parity, Some(layout.data_bytes() + layout.hash_bytes()));
+    let comparison = Comparison { parity, layout, differing: AtomicU64::new(0) };
+    Encoder::in_whole_blocks(&comparison, layout, options).run(&segments, Onto::Nothing, |_, _| Ok(()))?;
+    Ok(comparison.differing.into_inner())
+}
+
 /// Builds the tree over `data` into `hash` and the parity over both into `parity`, in one read of the data.
 ///
 /// As [`tree::build`](crate::tree::build()), this writes no superblock. Where the layout covers more of the hash device than the tree, that must be there already.
@@ -75,8 +100,7 @@ pub fn build(
     options.observer.begin(Phase::Build, Some(layout.data_bytes() + layout.hash_bytes()));
 
     // Rows and jobs are whole blocks, and so is the data: each piece is.
-    let mut encoder = Encoder::new(parity, layout, options);
-    encoder.columns = encoder.columns.max(layout.block_size().bytes());
+    let encoder = Encoder::in_whole_blocks(parity, layout, options);
     let over_data = [Segment::data(data, layout)];
     encoder.run(&over_data, Onto::Nothing, |offset, blocks| {
         builder.put_leaves(&leaves, offset / block_size, blocks)
@@ -86,54 +110,6 @@ pub fn build(
     let over_tree = [Segment::hash(hash, layout)];
     encoder.run(&over_tree, Onto::Parity, |_, _| Ok(()))?;
     Ok(root)
-}
-
-/// A part of the message, and where it is read.
-#[derive(Clone, Copy)]
-struct Segment<'a> {
-    source: &'a dyn ReadAt,
-    device: Device,
-    /// Where the part begins on its device.
-    offset: u64,
-    /// Where it begins in the message, and its length.
-    start: u64,
-    length: u64,
-}
-
-impl<'a> Segment<'a> {
-    fn data(source: &'a dyn ReadAt, layout: &Layout) -> Self {
-        Self { source, device: Device::Data, offset: 0, start: 0, length: layout.data_bytes() }
-    }
-
-    fn hash(source: &'a dyn ReadAt, layout: &Layout) -> Self {
-        let (offset, start) = (layout.hash_start(), layout.data_bytes());
-        Self { source, device: Device::Hash, offset, start, length: layout.hash_bytes() }
-    }
-
-    /// The bytes of `range` of the message that are this segment's.
-    fn common(&self, range: &Range<u64>) -> Option<Range<u64>> {
-        let common = range.start.max(self.start)..range.end.min(self.start + self.length);
-        (common.start < common.end).then_some(common)
-    }
-
-    /// Reads its part of `range` to where it belongs in `row`, which is as long as `range`. False if there is none, or only a hole.
-    fn read(&self, range: &Range<u64>, row: &mut [u8]) -> Result<bool, Error> {
-        let Some(common) = self.common(range) else { return Ok(false) };
-        let offset = self.offset + (common.start - self.start);
-        let length = common.end - common.start;
-        if self.source.zeros_until(offset).is_ok_and(|end| end >= offset + length) {
-            return Ok(false);
-        }
-        let at = usize_of(common.start - range.start);
-        let buffer = &mut row[at..at + usize_of(length)];
-        self.source.read_exact_at(buffer, offset).map_err(|source| Error::Read {
-            device: self.device,
-            offset,
-            length: buffer.len(),
-            source,
-        })?;
-        Ok(true)
-    }
 }
 
 /// What is on the parity device already.
@@ -169,6 +145,12 @@ impl<'a> Encoder<'a> {
         Self { parity, layout, options, kernel: kernel(), columns }
     }
 
+    /// As [`new`](Self::new), with jobs of whole blocks, whatever their size.
+    fn in_whole_blocks(parity: &'a dyn Storage, layout: &'a Layout, options: &'a Options<'a>) -> Self {
+        let encoder = Self::new(parity, layout, options);
+        Self { columns: encoder.columns.max(layout.block_size().bytes()), ..encoder }
+    }
+
     /// Adds `segments` to the parity. `visit` sees each piece of the message that was read, with its place in the message.
     fn run(
         &self,
@@ -182,7 +164,8 @@ impl<'a> Encoder<'a> {
             let columns = job * width..((job + 1) * width).min(end);
             self.add_columns(segments, &columns, scratch, &visit)?;
             self.write(&columns, onto, scratch)
-        })
+        })?;
+        segments.iter().try_for_each(Segment::check_end)
     }
 
     /// Sums up the columns over all rows, and turns the sums into parity.
@@ -229,8 +212,8 @@ impl<'a> Encoder<'a> {
     /// Adds a row to each sum, after multiplying that by the `steps`th power of its point.
     fn fold(&self, sums: &mut [u8], row: &[u8], steps: usize) {
         let width = row.len();
-        let constants: Vec<Multiplier> =
-            (0..self.layout.roots().get()).map(|point| Multiplier::new(power(point * steps))).collect();
+        let constants: Vec<&Multiplier> =
+            (0..self.layout.roots().get()).map(|point| Multiplier::of(power(point * steps))).collect();
         for start in (0..width).step_by(TILE) {
             let end = (start + TILE).min(width);
             for (sum, constant) in sums.chunks_mut(width).zip(&constants) {
@@ -250,8 +233,8 @@ impl<'a> Encoder<'a> {
         for (position, coefficients) in parity_matrix(roots).iter().rev().enumerate() {
             column.fill(0);
             for (point, (sum, &coefficient)) in sums.chunks(width).zip(coefficients).enumerate() {
-                let constant = Multiplier::new(field::multiply(coefficient, power(point * shift)));
-                (self.kernel.add_product)(&mut column, sum, &constant);
+                let constant = Multiplier::of(field::multiply(coefficient, power(point * shift)));
+                (self.kernel.add_product)(&mut column, sum, constant);
             }
             // The highest power comes first.
             for (byte, target) in column.iter().zip(parity[position..].iter_mut().step_by(roots)) {
@@ -284,6 +267,33 @@ impl<'a> Encoder<'a> {
     }
 }
 
+/// Compares what is written with what is there.
+struct Comparison<'a> {
+    parity: &'a dyn ReadAt,
+    layout: &'a Layout,
+    differing: AtomicU64,
+}
+
+impl ReadAt for Comparison<'_> {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.parity.read_at(buffer, offset)
+    }
+}
+
+impl WriteAt for Comparison<'_> {
+    fn write_all_at(&self, bytes: &[u8], mut offset: u64) -> io::Result<()> {
+        let mut found = vec![0; self.layout.block_size().bytes()];
+        for expected in bytes.chunks(found.len()) {
+            let found = &mut found[..expected.len()];
+            if self.parity.read_exact_at(found, offset).is_err() || found != expected {
+                self.differing.fetch_add(1, Ordering::Relaxed);
+            }
+            offset += expected.len() as u64;
+        }
+        Ok(())
+    }
+}
+
 /// Row `m` gives the coefficient of `x^m` of the polynomial below degree `roots` from its values at the first `roots` powers of the
 /// generator.
 fn parity_matrix(roots: usize) -> Vec<Vec<u8>> {
@@ -291,8 +301,4 @@ fn parity_matrix(roots: usize) -> Vec<Vec<u8>> {
         (0..roots).map(|point| (0..roots).map(|degree| power(point * degree)).collect()).collect();
     // Different points make a Vandermonde matrix, which has an inverse.
     field::invert(&values).unwrap_or_default()
-}
-
-fn usize_of(bytes: u64) -> usize {
-    usize::try_from(bytes).unwrap_or(usize::MAX)
 }

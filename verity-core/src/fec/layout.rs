@@ -10,7 +10,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::block::BlockSize;
-use crate::geometry::Geometry;
+use crate::geometry::{Geometry, GeometryError};
 use crate::params::Params;
 
 /// The length of a codeword in bytes.
@@ -151,6 +151,19 @@ impl Layout {
         }
     }
 
+    /// Checks that this was laid out for parameters and a geometry like these.
+    ///
+    /// # Errors
+    /// [`GeometryError::OtherParams`].
+    pub fn check_geometry(&self, params: &Params, geometry: &Geometry) -> Result<(), GeometryError> {
+        geometry.check_params(params)?;
+        let hash_start = geometry.hash_start_block() * params.hash_block_size.as_u64();
+        let same = (self.block_size, self.block_size, self.data_bytes, self.hash_start)
+            == (params.data_block_size, params.hash_block_size, geometry.data_bytes(), hash_start)
+            && self.hash_bytes >= geometry.hash_blocks() * self.block_size.as_u64();
+        if same { Ok(()) } else { Err(GeometryError::OtherParams) }
+    }
+
     /// Parity bytes of a codeword.
     #[must_use]
     pub const fn roots(&self) -> Roots {
@@ -167,6 +180,12 @@ impl Layout {
     #[must_use]
     pub const fn codewords(&self) -> u64 {
         self.row_bytes
+    }
+
+    /// The number of rounds: blocks in a row. A block's round is its number in the message modulo this.
+    #[must_use]
+    pub const fn rounds(&self) -> u64 {
+        self.row_bytes / self.block_size.as_u64()
     }
 
     /// Blocks that the parity covers, as the kernel's table takes it (`fec_blocks`).
@@ -240,4 +259,40 @@ pub enum LayoutError {
     /// A position beyond what a file offset can express.
     #[error("the parity would pass 2^63 bytes: data blocks or FEC offset is too large")]
     TooLarge,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::geometry::HashArea;
+
+    #[test]
+    fn roots_are_2_to_24() {
+        for roots in [0, 1, 25, 256, 258, u64::MAX] {
+            assert_eq!(Roots::new(roots), Err(LayoutError::Roots(roots)));
+        }
+        assert_eq!("24".parse(), Ok(Roots::MAX));
+        assert_eq!(Roots::MAX.get(), 24);
+    }
+
+    #[test]
+    fn what_cannot_be_laid_out_is_named() {
+        let params = Params::default();
+        let geometry = Geometry::new(&params, 1000, HashArea::with_superblock(0).unwrap()).unwrap();
+        let hash_blocks = geometry.hash_blocks();
+        let error = |params: &Params, blocks, offset| {
+            Layout::new(params, &geometry, blocks, Roots::MIN, offset).unwrap_err()
+        };
+        let other = Params { hash_block_size: BlockSize::MIN, ..params.clone() };
+        assert!(matches!(error(&other, hash_blocks, 0), LayoutError::BlockSizes { .. }));
+        assert!(matches!(error(&params, hash_blocks, 512), LayoutError::Unaligned { offset: 512, .. }));
+        assert!(matches!(
+            error(&params, hash_blocks - 1, 0),
+            LayoutError::HashBlocks { given: 8, needed: 9 }
+        ));
+        for blocks in [1 << 51, u64::MAX / 4096, u64::MAX] {
+            assert_eq!(error(&params, blocks, 0), LayoutError::TooLarge, "{blocks}");
+        }
+        assert_eq!(error(&params, hash_blocks, (1 << 63) - 4096), LayoutError::TooLarge);
+    }
 }

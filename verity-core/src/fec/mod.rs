@@ -5,15 +5,19 @@
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
 mod avx2;
+mod codeword;
+mod decode;
 mod encode;
 mod field;
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
 mod gfni;
 mod layout;
+mod message;
 mod multiplier;
 
-pub use encode::{build, encode};
+pub use decode::Decoder;
+pub use encode::{build, count_differing, encode};
 pub use layout::{CODEWORD, Layout, LayoutError, Roots};
 
 /// The name of the kernel that multiplies on this machine, for reports.

@@ -3,7 +3,7 @@
 //! Consecutive bytes belong to consecutive codewords, so that all of them are treated alike. One file for each instruction set,
 //! with the same two functions; this one chooses.
 
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 use super::field::{multiply, power};
 
@@ -18,7 +18,14 @@ pub(super) struct Multiplier {
 }
 
 impl Multiplier {
-    pub(super) fn new(constant: u8) -> Self {
+    /// The one for `constant`. All are made once: decoding needs one for each block of each codeword.
+    pub(super) fn of(constant: u8) -> &'static Self {
+        static ALL: LazyLock<[Multiplier; 256]> =
+            LazyLock::new(|| std::array::from_fn(|constant| Multiplier::new(constant.to_le_bytes()[0])));
+        &ALL[usize::from(constant)]
+    }
+
+    fn new(constant: u8) -> Self {
         let nibble = |index: usize| index.to_le_bytes()[0];
         let column = |bit: usize| multiply(constant, power(bit));
         let mut rows = [0; 8];
@@ -88,13 +95,13 @@ mod tests {
         for kernel in kernels() {
             eprintln!("kernel fec::{}: ran", kernel.name);
             for constant in 0..=255u8 {
-                let multiplier = Multiplier::new(constant);
+                let multiplier = Multiplier::of(constant);
                 for length in [0, 1, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200] {
                     let shift = length % 7;
                     let (sum, data) = (&noise[shift..][..length], &noise[300 + shift..][..length]);
                     let check = |work: fn(&mut [u8], &[u8], &Multiplier), expected: &dyn Fn(u8, u8) -> u8| {
                         let mut found = noise.clone();
-                        work(&mut found[shift..][..length], data, &multiplier);
+                        work(&mut found[shift..][..length], data, multiplier);
                         let right: Vec<u8> =
                             sum.iter().zip(data).map(|(&sum, &data)| expected(sum, data)).collect();
                         assert_eq!(found[shift..][..length], right, "{} {constant} {length}", kernel.name);

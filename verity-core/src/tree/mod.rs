@@ -22,8 +22,11 @@ pub(crate) use build::Builder;
 pub use build::build;
 pub use compare::changed_ranges;
 pub(crate) use known::LevelHasher;
+pub(crate) use report::{Collector, Witness};
 pub use report::{Fault, Finding, Place, Report};
+pub(crate) use runs::Runs;
 pub use update::{Old, update, update_in_place};
+pub(crate) use verify::{Ancestors, Tree};
 pub use verify::{verify, verify_top};
 pub use writer::{Built, TreeWriter};
 

@@ -134,10 +134,30 @@ impl Report {
 }
 
 /// Collects findings from all threads, in memory that is bounded by the number it lists.
-pub(super) struct Collector {
+pub(crate) struct Collector<'a> {
     most: usize,
     found: Mutex<Found>,
+    witness: &'a dyn Witness,
 }
+
+/// Hears of each finding, listed or not.
+pub(crate) trait Witness: Sync {
+    fn found(&self, finding: &Finding) {
+        let _ = finding;
+    }
+
+    /// Whether it wants to know what [`suspected`](Self::suspected) tells.
+    fn suspects(&self) -> bool {
+        false
+    }
+
+    /// A block that is unverifiable does not match the block above it, either of which may be the bad one. A hint and no more.
+    fn suspected(&self, place: Place, block: u64) {
+        let _ = (place, block);
+    }
+}
+
+impl Witness for () {}
 
 #[derive(Default)]
 struct Found {
@@ -146,12 +166,21 @@ struct Found {
     listed: BTreeMap<(Place, u64), Finding>,
 }
 
-impl Collector {
-    pub(super) fn new(most: usize) -> Self {
-        Self { most, found: Mutex::default() }
+impl<'a> Collector<'a> {
+    pub(crate) fn new(most: usize) -> Self {
+        Self::with_witness(most, &())
+    }
+
+    pub(crate) fn with_witness(most: usize, witness: &'a dyn Witness) -> Self {
+        Self { most, found: Mutex::default(), witness }
+    }
+
+    pub(super) fn witness(&self) -> &'a dyn Witness {
+        self.witness
     }
 
     pub(super) fn add(&self, finding: Finding) {
+        self.witness.found(&finding);
         let mut guard = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         let Found { report, listed } = &mut *guard;
         match (&finding.fault, finding.place) {
@@ -168,7 +197,7 @@ impl Collector {
         }
     }
 
-    pub(super) fn into_report(self) -> Report {
+    pub(crate) fn into_report(self) -> Report {
         let Found { mut report, listed } = self.found.into_inner().unwrap_or_else(PoisonError::into_inner);
         report.findings = listed.into_values().collect();
         report

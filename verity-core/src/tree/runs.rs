@@ -4,16 +4,16 @@ use std::ops::Range;
 
 /// A set of blocks of one level, or of the data.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Runs(Vec<Range<u64>>);
+pub(crate) struct Runs(Vec<Range<u64>>);
 
 impl Runs {
     /// All of `count` blocks.
-    pub(super) fn all(count: u64) -> Self {
+    pub(crate) fn all(count: u64) -> Self {
         Self::from_ranges(std::iter::once(0..count), count)
     }
 
     /// The blocks of `ranges` that are below `count`; ranges may be empty, overlap, and come in any order.
-    pub(super) fn from_ranges(ranges: impl Iterator<Item = Range<u64>>, count: u64) -> Self {
+    pub(crate) fn from_ranges(ranges: impl Iterator<Item = Range<u64>>, count: u64) -> Self {
         let clipped = ranges.map(|range| range.start..range.end.min(count));
         let mut ranges: Vec<_> = clipped.filter(|range| range.start < range.end).collect();
         ranges.sort_unstable_by_key(|range| range.start);
@@ -33,8 +33,14 @@ impl Runs {
     }
 
     /// The runs.
-    pub(super) fn into_ranges(self) -> impl Iterator<Item = Range<u64>> {
+    pub(crate) fn into_ranges(self) -> impl Iterator<Item = Range<u64>> {
         self.0.into_iter()
+    }
+
+    /// Whether a block is among them.
+    pub(crate) fn contains(&self, block: u64) -> bool {
+        let next = self.0.partition_point(|run| run.end <= block);
+        self.0.get(next).is_some_and(|run| run.start <= block)
     }
 
     /// How many blocks there are.
@@ -86,6 +92,7 @@ mod tests {
         let runs = Runs::from_ranges(ranges.into_iter(), 25);
         assert_eq!(runs, Runs(vec![0..5, 7..9, 15..25]));
         assert_eq!(runs.len(), 17);
+        assert!((0..30).filter(|&block| runs.contains(block)).eq(runs.0.iter().cloned().flatten()));
         assert_eq!(Runs::from_ranges(runs.parents(4), 7), Runs::all(7));
     }
 

@@ -102,7 +102,8 @@ fn check_old(
     let collector = Collector::new(1);
     if tree.check_top(&collector)? {
         for level in (1..old.geometry.levels().len()).rev() {
-            tree.check_children(level, &collector, options)?;
+            let all = Runs::all(old.geometry.digests_in(level));
+            tree.check_children(level, &all, &collector, options)?;
         }
     }
     collector.into_report().findings.pop().map_or(Ok(()), |finding| Err(Error::OldTree(Box::new(finding))))

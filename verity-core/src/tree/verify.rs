@@ -37,17 +37,7 @@ pub fn verify(
     let tree = Tree::new(data, hash, params, geometry, root, None)?;
     let collector = Collector::new(options.max_findings);
     options.observer.begin(Phase::Verify, Some(geometry.data_bytes()));
-    let vouched_for = tree.check_top(&collector)?;
-    if vouched_for {
-        for level in (0..geometry.levels().len()).rev() {
-            tree.check_children(level, &collector, options)?;
-        }
-    } else {
-        tree.give_up(&collector);
-    }
-    if !vouched_for || geometry.levels().is_empty() {
-        options.observer.advance(geometry.data_bytes());
-    }
+    tree.check_all(&collector, options)?;
     Ok(collector.into_report())
 }
 
@@ -76,7 +66,7 @@ fn check_root_size(params: &Params, root: &RootHash) -> Result<(), Error> {
 }
 
 /// A tree that is being checked.
-pub(super) struct Tree<'a> {
+pub(crate) struct Tree<'a> {
     data: &'a dyn ReadAt,
     hash: &'a dyn ReadAt,
     params: &'a Params,
@@ -88,7 +78,7 @@ pub(super) struct Tree<'a> {
 
 /// Where hash blocks go once they are checked: to their places in another tree, as far as that has them.
 #[derive(Clone, Copy)]
-pub(super) struct Copy<'a> {
+pub(crate) struct Copy<'a> {
     pub(super) target: &'a dyn WriteAt,
     pub(super) geometry: &'a Geometry,
 }
@@ -106,7 +96,7 @@ impl Copy<'_> {
 }
 
 /// The blocks above the one that is being checked, one a level, each verified in place. A thread's own.
-struct Ancestors {
+pub(crate) struct Ancestors {
     blocks: Vec<Ancestor>,
 }
 
@@ -122,7 +112,7 @@ struct Checking<'a> {
     level: usize,
     children: Children<'a>,
     hasher: LevelHasher<'a>,
-    collector: &'a Collector,
+    collector: &'a Collector<'a>,
 }
 
 /// What a thread needs for its jobs.
@@ -135,7 +125,7 @@ struct Scratch {
 }
 
 impl<'a> Tree<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         data: &'a dyn ReadAt,
         hash: &'a dyn ReadAt,
         params: &'a Params,
@@ -148,8 +138,31 @@ impl<'a> Tree<'a> {
         Ok(Self { data, hash, params, geometry, root, hasher: BlockHasher::new(params), copy })
     }
 
+    /// The digest of a block.
+    pub(crate) fn digest(&self, block: &[u8]) -> RootHash {
+        self.hasher.hash_block(block)
+    }
+
+    /// Checks everything, from the top down.
+    pub(crate) fn check_all(&self, collector: &Collector<'_>, options: &Options<'_>) -> Result<(), Error> {
+        // Below a bad top block there are still suspects.
+        let goes_on = self.check_top(collector)? || collector.witness().suspects();
+        if goes_on {
+            for level in (0..self.geometry.levels().len()).rev() {
+                let all = Runs::all(self.geometry.digests_in(level));
+                self.check_children(level, &all, collector, options)?;
+            }
+        } else {
+            self.give_up(collector);
+        }
+        if !goes_on || self.geometry.levels().is_empty() {
+            options.observer.advance(self.geometry.data_bytes());
+        }
+        Ok(())
+    }
+
     /// Checks the top block, or the only data block. True if its digest is the root hash.
-    pub(super) fn check_top(&self, collector: &Collector) -> Result<bool, Error> {
+    pub(super) fn check_top(&self, collector: &Collector<'_>) -> Result<bool, Error> {
         let top = self.geometry.levels().len();
         let checking = self.checking(top, collector);
         let block_size = checking.children.block_size;
@@ -168,7 +181,7 @@ impl<'a> Tree<'a> {
     }
 
     /// Reports everything below the top block: without that, no block can be told from a forged one.
-    fn give_up(&self, collector: &Collector) {
+    fn give_up(&self, collector: &Collector<'_>) {
         for level in 0..self.geometry.levels().len() {
             let checking = self.checking(level, collector);
             checking.add(0, checking.children.count, Fault::Unverifiable);
@@ -180,27 +193,25 @@ impl<'a> Tree<'a> {
         Children::of_level(level, self.params, self.geometry, self.data, self.hash)
     }
 
-    fn checking<'c>(&'c self, level: usize, collector: &'c Collector) -> Checking<'c> {
+    fn checking<'c>(&'c self, level: usize, collector: &'c Collector<'c>) -> Checking<'c> {
         let hasher = LevelHasher::new(&self.hasher, level, self.params);
         Checking { level, children: self.children(level), hasher, collector }
     }
 
-    /// Checks all children of `level`.
-    pub(super) fn check_children(
+    /// Checks the children of `level` that are in `runs`.
+    pub(crate) fn check_children(
         &self,
         level: usize,
-        collector: &Collector,
+        runs: &Runs,
+        collector: &Collector<'_>,
         options: &Options<'_>,
     ) -> Result<(), Error> {
         let checking = self.checking(level, collector);
         let children = &checking.children;
-        let runs = Runs::all(children.count);
         let jobs = runs.jobs(children.per_job(options.threads));
         let digest_size = self.hasher.digest_size();
         let scratch = || Scratch {
-            ancestors: Ancestors {
-                blocks: self.geometry.levels().iter().map(|_| Ancestor::default()).collect(),
-            },
+            ancestors: Ancestors::new(self.geometry),
             children: vec![0; children.per_read() * children.block_size.bytes()],
             digests: vec![0; children.per_read() * digest_size],
             zeros_until: 0,
@@ -251,16 +262,20 @@ impl<'a> Tree<'a> {
         for (child, (block, found)) in
             (first..).zip(blocks.chunks_exact(block_size.bytes()).zip(digests.chunks_exact(digest_size)))
         {
-            let Some(parent) = ancestors.trusted(self, level, child / per_block)? else {
+            let (parent, trusted) = ancestors.block(self, level, child / per_block)?;
+            let at = usize_of(child % per_block) * self.params.slot_size();
+            let expected = &parent[at..at + digest_size];
+            if !trusted {
                 if unverifiable.end != child {
                     checking.add_unverifiable(&unverifiable);
                     unverifiable.start = child;
                 }
                 unverifiable.end = child + 1;
+                if expected != found {
+                    checking.suspect(child);
+                }
                 continue;
-            };
-            let at = usize_of(child % per_block) * self.params.slot_size();
-            let expected = &parent[at..at + digest_size];
+            }
             if expected == found {
                 if level > 0 {
                     self.check_spare(checking, child, block);
@@ -301,6 +316,14 @@ impl<'a> Tree<'a> {
 }
 
 impl Checking<'_> {
+    fn place(&self) -> Place {
+        self.level.checked_sub(1).map_or(Place::Data, |level| Place::Hash { level })
+    }
+
+    fn suspect(&self, block: u64) {
+        self.collector.witness().suspected(self.place(), block);
+    }
+
     fn add_unverifiable(&self, blocks: &std::ops::Range<u64>) {
         if !blocks.is_empty() {
             self.add(blocks.start, blocks.end - blocks.start, Fault::Unverifiable);
@@ -309,7 +332,7 @@ impl Checking<'_> {
 
     fn add(&self, first_block: u64, blocks: u64, fault: Fault) {
         self.collector.add(Finding {
-            place: self.level.checked_sub(1).map_or(Place::Data, |level| Place::Hash { level }),
+            place: self.place(),
             first_block,
             blocks,
             bytes: self.children.position(first_block)..self.children.position(first_block + blocks),
@@ -319,26 +342,39 @@ impl Checking<'_> {
 }
 
 impl Ancestors {
-    /// Hash block `index` of `level`, if it and all above it hash to what the root hash vouches for.
-    fn trusted(&mut self, tree: &Tree<'_>, level: usize, index: u64) -> Result<Option<&[u8]>, Error> {
+    pub(crate) fn new(geometry: &Geometry) -> Self {
+        Self { blocks: geometry.levels().iter().map(|_| Ancestor::default()).collect() }
+    }
+
+    /// The digest that child `index` of `level` should have, if that is vouched for up to the root hash.
+    pub(crate) fn expected(
+        &mut self,
+        tree: &Tree<'_>,
+        level: usize,
+        index: u64,
+    ) -> Result<Option<RootHash>, Error> {
+        if level == tree.geometry.levels().len() {
+            return Ok(Some(*tree.root));
+        }
+        let per_block = tree.params.digests_per_block();
+        let at = usize_of(index % per_block) * tree.params.slot_size();
+        let (parent, trusted) = self.block(tree, level, index / per_block)?;
+        let digest = || RootHash::from_digest(&parent[at..at + tree.hasher.digest_size()]);
+        Ok(trusted.then(digest))
+    }
+
+    /// Hash block `index` of `level`, and whether it and all above it hash to what the root hash vouches for.
+    fn block(&mut self, tree: &Tree<'_>, level: usize, index: u64) -> Result<(&[u8], bool), Error> {
         if self.blocks[level].index != Some(index) {
             self.load(tree, level, index)?;
         }
         let ancestor = &self.blocks[level];
-        Ok(ancestor.trusted.then_some(&ancestor.bytes))
+        Ok((&ancestor.bytes, ancestor.trusted))
     }
 
     fn load(&mut self, tree: &Tree<'_>, level: usize, index: u64) -> Result<(), Error> {
-        let digest_size = tree.hasher.digest_size();
         let above = level + 1;
-        let expected = if above == tree.geometry.levels().len() {
-            Some(*tree.root)
-        } else {
-            let per_block = tree.params.digests_per_block();
-            let at = usize_of(index % per_block) * tree.params.slot_size();
-            let parent = self.trusted(tree, above, index / per_block)?;
-            parent.map(|parent| RootHash::from_digest(&parent[at..at + digest_size]))
-        };
+        let expected = self.expected(tree, above, index)?;
         let ancestor = &mut self.blocks[level];
         ancestor.index = None;
         ancestor.bytes.resize(tree.params.hash_block_size.bytes(), 0);

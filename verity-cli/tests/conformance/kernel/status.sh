@@ -91,6 +91,7 @@ detach "$first"
 detach "$second"
 
 ## of a device that was made by hand
+#~ stdout: by-hand
 first=$(attach data)
 second=$(attach hash)
 dmsetup create name --readonly \

@@ -44,11 +44,13 @@ for algorithm in sha1 sha256 sha512; do
 done
 
 ## an algorithm that some kernels lack
+#~ stderr: kernel-words
 root=$(veritysetup format data hash $FIXED --hash sm3 | root_hash)
 run veritysetup open data name hash "$root"
 run veritysetup close name
 
 ## block sizes
+#~ files: rewritten
 for size in 512 1024 2048; do
     root=$(veritysetup format data hash $FIXED --data-block-size $size --hash-block-size 4096 | root_hash)
     run veritysetup open data name hash "$root"
