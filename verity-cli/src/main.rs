@@ -29,7 +29,8 @@ fn main() -> ExitCode {
         Err(failure) => {
             let code = output::failure(&failure, personality, cli::wants_json(&arguments));
             if failure.while_working && personality.is_veritysetup() && cli::wants_epilogue(&arguments) {
-                session::print_epilogue(code, personality);
+                // What ended the command has been told already.
+                let _ = output::write_result(&(session::epilogue(code, personality) + "\n"));
             }
             code
         }

@@ -14,6 +14,8 @@ pub(crate) struct Session {
     pub(crate) verbose: bool,
     pub(crate) debug: bool,
     pub(crate) json: bool,
+    /// Standard output is for data, and nothing else may be printed there.
+    pub(crate) data_on_stdout: bool,
 }
 
 impl Session {
@@ -50,7 +52,13 @@ impl Session {
         if !self.verbose || self.json {
             return;
         }
-        print_epilogue(code, self.personality);
+        let text = epilogue(code, self.personality);
+        if self.data_on_stdout {
+            output::plain(&text);
+        } else {
+            // What ended the command has been told already.
+            let _ = output::write_result(&(text + "\n"));
+        }
     }
 
     /// Who draws the progress of work and sees signals.
@@ -64,17 +72,13 @@ pub(crate) fn engine_options(progress: &Progress, threads: Option<Threads>) -> O
     Options { threads: threads.unwrap_or_default(), observer: progress, ..Options::default() }
 }
 
-/// Prints how a command ended.
-pub(crate) fn print_epilogue(code: Code, personality: Personality) {
-    let text = match (code, personality) {
-        (Code::Success, _) => "Command successful.\n".to_owned(),
+/// How a command ended, in a line.
+pub(crate) fn epilogue(code: Code, personality: Personality) -> String {
+    match (code, personality) {
+        (Code::Success, _) => "Command successful.".to_owned(),
         (Code::Refused, Personality::Verity) => {
-            "Command failed with code -2 (verification failed, or no permission).\n".to_owned()
+            "Command failed with code -2 (verification failed, or no permission).".to_owned()
         }
-        (code, _) => {
-            format!("Command failed with code -{} ({}).\n", code.number(), code.veritysetup_text())
-        }
-    };
-    // What ended the command has been told already.
-    let _ = output::write_result(&text);
+        (code, _) => format!("Command failed with code -{} ({}).", code.number(), code.veritysetup_text()),
+    }
 }

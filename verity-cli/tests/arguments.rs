@@ -37,7 +37,7 @@ fn a_file_may_be_named_like_an_option() {
 fn help_is_on_standard_output() {
     let sandbox = Sandbox::new();
     let overview = sandbox.verity("--help").success();
-    for command in ["format", "verify", "open", "close", "status", "dump", "list"] {
+    for command in ["format", "verify", "repair", "fec", "open", "close", "status", "dump", "list"] {
         assert!(overview.contains(&format!("\n  {command} ")), "{overview}");
         let help = sandbox.verity(&format!("help {command}")).success();
         assert!(help.contains("Usage: verity") && help.contains("Examples:") && help.contains("Exit codes:"));
@@ -71,7 +71,9 @@ fn help_lists_every_option_of_veritysetup() {
         ),
         ("open", [&everywhere[..], &open, &open_too, &signature].concat()),
         ("close", [&everywhere[..], &["--deferred", "--cancel-deferred"]].concat()),
-        ("dump", [&everywhere[..], &["--hash-offset"]].concat()),
+        ("dump", [&everywhere[..], &["--hash-offset", "--fec-device"]].concat()),
+        ("repair", [&everywhere[..], &format_too, &["--in-place", "--output-data", "--partial"]].concat()),
+        ("fec", [&everywhere[..], &format_too, &["--root-hash-file", "--fec-roots"]].concat()),
     ] {
         let help = of(command);
         for option in options {
@@ -118,7 +120,7 @@ fn wrong_arguments() {
         ("format data hash --salt ab --salt cd", "--salt is given twice"),
         (
             "dump hash --salt ab",
-            "option --salt does not go with dump, only with format, verify, update, open",
+            "option --salt does not go with dump, only with format, verify, update, repair, fec, open",
         ),
         ("close name --deferred --cancel-deferred", "--deferred and --cancel-deferred exclude each other"),
         (
@@ -142,18 +144,6 @@ fn a_flag_may_be_said_twice() {
 fn what_this_version_does_not_do_is_refused() {
     let (sandbox, root) = Sandbox::formatted(1);
     let before = sandbox.content();
-    for option in ["--fec-device fec", "--fec-offset 4096", "--fec-roots 2"] {
-        for command in [
-            "format data new".to_owned(),
-            format!("verify data hash {root}"),
-            format!("open data name hash {root}"),
-        ] {
-            let run = sandbox.verity(&format!("{command} {option}"));
-            let option = option.split(' ').next().unwrap();
-            let message = format!("{option}: this version does no forward error correction");
-            refused(&run, &message, "leave the option out, or use veritysetup for this image");
-        }
-    }
     let run = sandbox.verity(&format!("open data name hash {root} --root-hash-signature file"));
     let message = "--root-hash-signature: this version does not check signatures";
     refused(&run, message, "leave the option out, or use veritysetup for this image");

@@ -7,7 +7,8 @@ use std::fs;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
-use common::{FIXED, ROOT_OF_16, Sandbox};
+use common::{FIXED, ROOT_OF_16, Run, Sandbox};
+use verity_core::digest::{BACKEND_VARIABLE, BackendKind};
 
 /// `data` of 16 blocks with its tree in `hash`, and one of each thing that is no device.
 fn sandbox() -> Sandbox {
@@ -332,6 +333,7 @@ fn values_that_are_none() {
             help,
         ),
         ("format data new --threads 0", 1, "--threads \"0\": not from 1 to 1024", help),
+        ("format data new --threads 10000", 1, "--threads \"10000\": not from 1 to 1024", help),
         ("format data new --threads 1025", 1, "--threads \"1025\": not from 1 to 1024", help),
         (
             "format data new --no-superblock --uuid 01234567-89ab-cdef-0123-456789abcdef",
@@ -354,6 +356,38 @@ fn values_that_are_none() {
             "give another name",
         ),
     ]);
+}
+
+/// A backend that this processor lacks, or that there is not, is an error before anything is opened; each other one makes the same tree.
+#[test]
+fn a_backend_that_cannot_be_had_is_refused() {
+    let sandbox = sandbox();
+    let before = everything(&sandbox);
+    let forced = |backend: &str, arguments: &str| {
+        Run::of(sandbox.verity_command(arguments).env(BACKEND_VARIABLE, backend))
+    };
+    let hint = "unset VERITY_DIGEST_BACKEND; 'verity benchmark' lists the backends of this machine";
+    for backend in BackendKind::ALL {
+        let verified = forced(backend.name(), &format!("verify data hash {ROOT_OF_16}"));
+        if backend.is_available() {
+            verified.is(0, "", "");
+            continue;
+        }
+        let message = format!("digest backend {backend} needs instructions that this processor lacks");
+        let error = format!("verity: {BACKEND_VARIABLE}: {message}\nhint: {hint}\n");
+        verified.is(1, "", &error);
+        forced(backend.name(), "format data new").is(1, "", &error);
+    }
+    for backend in ["", "AVX2", "avx1024"] {
+        let message =
+            format!("digest backend {backend:?} is unknown (known: avx512, sha-ni, avx2, portable)");
+        forced(backend, "format data new").is(
+            1,
+            "",
+            &format!("verity: {BACKEND_VARIABLE}: {message}\nhint: {hint}\n"),
+        );
+    }
+    assert_eq!(everything(&sandbox), before);
 }
 
 /// What `format` is told wrongly, it finds out before it opens anything.

@@ -1,4 +1,4 @@
-//! Trees of random parameters, made by one program and checked by the other, both ways.
+//! Trees of random parameters, made by one program and checked by the other, both ways, with every digest backend that runs here.
 //!
 //! `VERITY_INTEROP_CASES` says how many (100; 1000 where `CI=true`), `VERITY_INTEROP_SEED` repeats a run: the seed is
 //! printed, and each failure names its case.
@@ -10,7 +10,8 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::numbers::Numbers;
-use common::{Run, Sandbox, pattern};
+use common::{Run, Sandbox, backends, pattern};
+use verity_core::digest::{BACKEND_VARIABLE, BackendKind};
 
 tests! {
     needs_veritysetup_random_trees_agree_both_ways: [Veritysetup];
@@ -46,7 +47,8 @@ fn needs_veritysetup_random_trees_agree_both_ways() {
     let cases = number_of("VERITY_INTEROP_CASES").unwrap_or(if in_ci { 1000 } else { 100 });
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let seed = number_of("VERITY_INTEROP_SEED").unwrap_or_else(now);
-    eprintln!("{cases} cases, VERITY_INTEROP_SEED={seed}");
+    let names: Vec<_> = backends().map(BackendKind::name).collect();
+    eprintln!("{cases} cases with each of {}, VERITY_INTEROP_SEED={seed}", names.join(", "));
 
     let next = AtomicU64::new(0);
     thread::scope(|scope| {
@@ -138,6 +140,16 @@ impl Case {
         } else {
             assert_eq!(our_root, root_of(&run));
             assert!(same(&ours.read(hash), &theirs.read(hash), self.data_blocks), "the files differ");
+        }
+
+        for backend in backends() {
+            let forced = |arguments: &str| {
+                Run::of(ours.verity_command(arguments).env(BACKEND_VARIABLE, backend.name()))
+            };
+            let before = ours.read(hash);
+            assert_eq!(root_of(&forced(&format)), our_root, "{backend}");
+            assert!(ours.read(hash) == before, "the files of {backend} differ");
+            forced(&format!("verify data {hash} {our_root} {}", self.parameters())).is(0, "", "");
         }
 
         // Each reads what the other wrote; with a superblock only that is needed.

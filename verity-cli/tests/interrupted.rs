@@ -177,6 +177,19 @@ fn data_that_ends_too_early_is_an_error_and_leaves_nothing() {
     assert_eq!(sandbox.names(), ["data"]);
 }
 
+/// A hole is skipped without a look, and is still no hole any more when the file ends before it.
+#[test]
+fn data_that_shrinks_while_it_is_read_is_an_error_and_leaves_nothing() {
+    let sandbox = Sandbox::new();
+    sparse(&sandbox, "data", MANY);
+    let child = start(&sandbox, "format data hash --threads 1 --root-hash-file root", Stdio::null());
+    std::fs::File::options().write(true).open(sandbox.path("data")).unwrap().set_len(7 * 4096).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!String::from_utf8(output.stdout).unwrap().contains("Root hash"));
+    assert_eq!(names_but_data(&sandbox), [""; 0]);
+}
+
 fn names_but_data(sandbox: &Sandbox) -> Vec<String> {
     // Not the content: the data are gigabytes of holes.
     let entries = std::fs::read_dir(sandbox.path("")).unwrap();

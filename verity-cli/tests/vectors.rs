@@ -1,17 +1,19 @@
-//! The trees that veritysetup made of known data: the same root and the same bytes, on one thread and on all.
+//! The trees that veritysetup made of known data: the same root and the same bytes, on one thread and on all, with every digest
+//! backend that runs here.
 
 mod common;
 
 use std::thread;
 
-use common::Sandbox;
+use common::{Run, Sandbox, backends};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use verity_core::digest::BACKEND_VARIABLE;
 
 const VECTORS: &str = include_str!("../../verity-core/tests/vectors/hash-tree.json");
 
 #[test]
-fn every_vector_comes_out_on_one_thread_and_on_all() {
+fn every_vector_comes_out_with_every_backend_on_one_thread_and_on_all() {
     let vectors: Value = serde_json::from_str(VECTORS).unwrap();
     let cases = vectors["cases"].as_array().unwrap();
     assert_eq!(cases.len(), 107);
@@ -43,13 +45,18 @@ fn check(vectors: &Value, case: &Value) {
         number("hash_block_size"),
         vectors["uuid"].as_str().unwrap(),
     );
-    for threads in ["--threads 1", ""] {
-        let told = sandbox.verity(&format!("format --quiet data hash {parameters} {threads}")).success();
-        assert_eq!(told.trim(), text("root"), "{case}");
-        let hash = sandbox.read("hash");
-        assert_eq!(hash.len(), number("hash_device_bytes"), "{case}");
-        assert_eq!(sha256(&hash), text("hash_device_sha256"), "{case}");
-        sandbox.verity(&format!("verify data hash {} {threads}", text("root"))).is(0, "", "");
+    for backend in backends() {
+        let forced = |arguments: &str| {
+            Run::of(sandbox.verity_command(arguments).env(BACKEND_VARIABLE, backend.name()))
+        };
+        for threads in ["--threads 1", ""] {
+            let told = forced(&format!("format --quiet data hash {parameters} {threads}")).success();
+            assert_eq!(told.trim(), text("root"), "{backend}: {case}");
+            let hash = sandbox.read("hash");
+            assert_eq!(hash.len(), number("hash_device_bytes"), "{backend}: {case}");
+            assert_eq!(sha256(&hash), text("hash_device_sha256"), "{backend}: {case}");
+            forced(&format!("verify data hash {} {threads}", text("root"))).is(0, "", "");
+        }
     }
 }
 

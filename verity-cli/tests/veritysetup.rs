@@ -11,11 +11,16 @@ tests! {
     needs_veritysetup_bad_arguments_are_answered_the_same: [Veritysetup];
     needs_veritysetup_bad_superblocks_are_answered_the_same: [Veritysetup];
     needs_veritysetup_a_partial_last_block_is_left_out: [Veritysetup];
+    needs_veritysetup_parity_is_told_and_made_the_same: [Veritysetup];
+    needs_veritysetup_fault_2_forged_parity_is_believed: [Veritysetup];
     needs_veritysetup_fault_3_verify_writes: [Veritysetup];
     needs_veritysetup_fault_4_an_unreadable_root_hash_file_is_success: [Veritysetup];
     needs_veritysetup_fault_5_an_unaligned_tree_overwrites_data: [Veritysetup];
+    needs_veritysetup_fault_5_parity_overwrites_the_tree: [Veritysetup];
+    needs_veritysetup_fault_6_an_offset_that_the_kernel_cannot_use: [Veritysetup];
     needs_veritysetup_fault_7_no_data_blocks_are_all_data_blocks: [Veritysetup];
     needs_veritysetup_fault_8_salt_uuid_and_negative_numbers: [Veritysetup];
+    needs_veritysetup_fault_9_nothing_is_repaired: [Veritysetup];
     needs_veritysetup_fault_10_no_progress_and_no_documents: [Veritysetup];
     needs_veritysetup_fault_11_a_negative_offset_is_success: [Veritysetup];
     needs_veritysetup_fault_12_a_pipe_is_waited_for: [Veritysetup];
@@ -371,4 +376,128 @@ fn needs_veritysetup_fault_15_one_block_at_an_offset() {
     for run in [Sandbox::verity, Sandbox::veritysetup] {
         run(&sandbox, &format!("verify data hash --hash-offset 512 {root}")).is(0, "", "");
     }
+}
+
+fn needs_veritysetup_parity_is_told_and_made_the_same() {
+    for options in [
+        "hash --fec-device fec",
+        "hash --fec-device fec --fec-roots 24",
+        "hash --fec-device fec --fec-offset 8192 --fec-roots 5",
+        "hash --fec-device hash --fec-offset 24576",
+        "hash --fec-device fec --hash-offset 4096 --no-superblock",
+        "hash --fec-roots 7 --fec-offset 100",
+        "data --data-blocks 200 --hash-offset 819200 --fec-device data --fec-offset 839680",
+        "hash --fec-device data",
+        "hash --fec-device fec --fec-offset 100",
+        "hash --fec-device missing/fec",
+    ] {
+        let (theirs, ours) = (Sandbox::with_data(200), Sandbox::with_data(200));
+        let format = format!("format data {options} {FIXED}");
+        let expected = real(&theirs, &format);
+        assert_eq!(ours.drop_in(&format), expected, "{options}");
+        if expected.code == Some(0) {
+            assert_eq!(ours.content(), theirs.content(), "{options}");
+            let dump = format!("dump {options} {FIXED}").replacen("data ", "", 1);
+            if !options.starts_with("data") && !options.contains("--no-superblock") {
+                assert_eq!(ours.drop_in(&dump), real(&theirs, &dump), "{options}");
+            }
+        }
+    }
+    // What can be repaired is a success, and what cannot be is none.
+    let sandbox = Sandbox::with_data(600);
+    let format = format!("format -q data hash {FIXED} --fec-device fec");
+    let root = sandbox.verity(&format).success();
+    let verify = format!("verify data hash {} --fec-device fec", root.trim());
+    assert_eq!(sandbox.drop_in(&verify), real(&sandbox, &verify));
+    sandbox.flip("data", 4096 * 4 + 7, 1);
+    let run = sandbox.drop_in(&verify);
+    assert_eq!(run, real(&sandbox, &verify));
+    assert!(
+        run.code == Some(0) && run.stderr.ends_with("Found 1 repairable errors with FEC device.\n"),
+        "{run:?}"
+    );
+    sandbox.flip("data", 4096 * 7 + 7, 1);
+    sandbox.flip("data", 4096 * 10 + 7, 1);
+    let run = sandbox.drop_in(&verify);
+    assert_eq!(run, real(&sandbox, &verify));
+    assert!(
+        run.code == Some(2) && run.stderr.ends_with("\nErrors cannot be repaired with FEC device.\n"),
+        "{run:?}"
+    );
+    // A wrong root hash.
+    let verify = format!("verify data hash {} --fec-device fec", "00".repeat(32));
+    let sandbox = Sandbox::with_data(600);
+    sandbox.verity(&format).success();
+    assert_eq!(sandbox.drop_in(&verify), real(&sandbox, &verify));
+}
+
+/// Another image with its tree and parity, and one error that the parity can repair: veritysetup accepts it for the genuine one.
+fn needs_veritysetup_fault_2_forged_parity_is_believed() {
+    let sandbox = Sandbox::with_data(100);
+    let format = format!("format -q data hash {FIXED} --fec-device fec");
+    let genuine = sandbox.verity(&format).success().trim().to_owned();
+    sandbox.flip("data", 200_000, 1);
+    assert_ne!(sandbox.verity(&format).success().trim(), genuine);
+    sandbox.flip("data", 5000, 1);
+    let verify = format!("verify data hash {genuine} --fec-device fec");
+    let run = sandbox.veritysetup(&verify);
+    assert!(run.code == Some(0) && run.stderr.contains("Found 1 repairable errors"), "{run:?}");
+    for run in [sandbox.verity(&verify), sandbox.drop_in(&verify)] {
+        assert_eq!(run.code, Some(2), "{run:?}");
+    }
+    let run = sandbox.verity(&verify.replace("verify", "repair --in-place"));
+    assert!(run.code == Some(2) && run.stderr.contains("nothing was written"), "{run:?}");
+}
+
+/// The parity goes over the tree that was just written, and the exit code is 0.
+fn needs_veritysetup_fault_5_parity_overwrites_the_tree() {
+    let format = format!("format data hash {FIXED} --fec-device hash --fec-offset 4096");
+    let theirs = Sandbox::with_data(16);
+    let told = theirs.veritysetup(&format).success();
+    let root = told.lines().find_map(|line| line.strip_prefix("Root hash:")).unwrap().trim().to_owned();
+    assert_eq!(theirs.veritysetup(&format!("verify data hash {root}")).code, Some(1));
+    let ours = Sandbox::with_data(16);
+    for run in [ours.verity(&format), ours.drop_in(&format)] {
+        assert_eq!(run.code, Some(1), "{run:?}");
+        assert_eq!(ours.names(), ["data"]);
+    }
+}
+
+/// veritysetup refuses it when it makes parity, but not when it uses it: the kernel is then told another place.
+fn needs_veritysetup_fault_6_an_offset_that_the_kernel_cannot_use() {
+    let sandbox = Sandbox::with_data(16);
+    let format = format!("format -q data hash {FIXED} --fec-device fec");
+    let root = sandbox.verity(&format).success();
+    // Parity at byte 100, as no kernel finds it.
+    let fec = sandbox.read("fec");
+    sandbox.write("fec", &[&[0; 100][..], &fec].concat());
+    sandbox.flip("data", 5000, 1);
+    let verify = format!("verify data hash {} --fec-device fec --fec-offset 100", root.trim());
+    let run = sandbox.veritysetup(&verify);
+    assert!(run.code == Some(0) && run.stderr.contains("Found 1 repairable errors"), "{run:?}");
+    for run in [sandbox.verity(&verify), sandbox.drop_in(&verify)] {
+        assert_eq!(run.code, Some(1), "{run:?}");
+    }
+    let run = sandbox.verity(&verify);
+    assert!(run.stderr.contains("FEC offset 100 is not a multiple of the block size 4096"), "{run:?}");
+}
+
+/// A successful verification with parity leaves the damage where it is. And it gives up where half of the parity would do.
+fn needs_veritysetup_fault_9_nothing_is_repaired() {
+    let sandbox = Sandbox::with_data(600);
+    let format = format!("format -q data hash {FIXED} --fec-device fec --fec-roots 4");
+    let root = sandbox.verity(&format).success();
+    let right = sandbox.content();
+    sandbox.flip("data", 5000, 1);
+    let damaged = sandbox.content();
+    let options = format!("data hash {} --fec-device fec --fec-roots 4", root.trim());
+    assert_eq!(sandbox.veritysetup(&format!("verify {options}")).code, Some(0));
+    assert!(sandbox.content() == damaged);
+    // The same byte of four blocks, three rounds apart.
+    for block in [4, 7, 10] {
+        sandbox.flip("data", block * 4096 + 904, 1);
+    }
+    assert_eq!(sandbox.veritysetup(&format!("verify {options}")).code, Some(2));
+    sandbox.verity(&format!("repair -q {options} --in-place")).is(0, "", "");
+    assert!(sandbox.content() == right);
 }

@@ -1,5 +1,6 @@
 //! Positioned reading and writing: what engines need of a file, a block device or memory.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -128,6 +129,51 @@ impl ReadAt for [u8] {
 impl ReadAt for Vec<u8> {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.as_slice().read_at(buffer, offset)
+    }
+}
+
+/// A source that a closure reads: ranges of a blob in a registry, say.
+///
+/// The closure is given a buffer and the offset of its first byte, and answers as [`ReadAt::read_at`] does.
+///
+/// ```
+/// use verity_core::io::{FnReader, ReadAt};
+/// let squares = FnReader::new(|buffer: &mut [u8], offset| {
+///     for (byte, at) in buffer.iter_mut().zip(offset..) {
+///         *byte = (at * at).to_le_bytes()[0];
+///     }
+///     Ok(buffer.len())
+/// });
+/// let mut bytes = [0; 3];
+/// squares.read_exact_at(&mut bytes, 4)?;
+/// assert_eq!(bytes, [16, 25, 36]);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct FnReader<F>(F);
+
+impl<F: Fn(&mut [u8], u64) -> io::Result<usize> + Send + Sync> FnReader<F> {
+    /// A source that asks `read`.
+    pub const fn new(read: F) -> Self {
+        Self(read)
+    }
+}
+
+impl<F: Fn(&mut [u8], u64) -> io::Result<usize> + Send + Sync> ReadAt for FnReader<F> {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let room = buffer.len();
+        match (self.0)(buffer, offset)? {
+            count if count > room => Err(io::Error::other(format!(
+                "the source claims to have read {count} bytes into a buffer of {room}"
+            ))),
+            count => Ok(count),
+        }
+    }
+}
+
+impl<F> fmt::Debug for FnReader<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FnReader").finish_non_exhaustive()
     }
 }
 

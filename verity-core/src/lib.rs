@@ -9,7 +9,8 @@
 //!
 //! 1. Values, without I/O: [`algorithm`], [`block`], [`params`], [`superblock`], [`geometry`]. A value that exists
 //!    is valid.
-//! 2. Engines: [`digest`], [`tree`], [`fec`], [`repair`], [`journal`], over the positions of [`io`], watched through [`progress`].
+//! 2. Engines: [`digest`], [`tree`], [`fec`], [`repair`], [`reader`], [`journal`], over the positions of [`io`], watched through
+//!    [`progress`].
 //! 3. Kernel: `device`.
 //! 4. Products that put these together; still to come.
 //!
@@ -44,6 +45,7 @@ pub mod io;
 pub mod journal;
 pub mod params;
 pub mod progress;
+pub mod reader;
 pub mod repair;
 pub mod superblock;
 pub mod tree;

@@ -14,6 +14,8 @@ pub enum Phase {
     Parity,
     /// Restoring bad blocks from parity.
     Repair,
+    /// Copying data that are checked on the way.
+    Extract,
 }
 
 /// Hears about progress. Called from several threads at once, about once a mebibyte of data.

@@ -16,6 +16,16 @@ pub(crate) fn run<S>(
     state: impl Fn() -> S + Sync,
     work: impl Fn(&mut S, u64) -> Result<(), Error> + Sync,
 ) -> Result<(), Error> {
+    run_with(jobs, options, state, work)
+}
+
+/// As [`run`], for work with errors of its own.
+pub(crate) fn run_with<S, E: From<Error> + Send>(
+    jobs: u64,
+    options: &Options<'_>,
+    state: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, u64) -> Result<(), E> + Sync,
+) -> Result<(), E> {
     let next = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
     let failure = Mutex::new(None);
@@ -27,8 +37,11 @@ pub(crate) fn run<S>(
             if job >= jobs {
                 break;
             }
-            let result =
-                if options.observer.cancelled() { Err(Error::Cancelled) } else { work(&mut state, job) };
+            let result = if options.observer.cancelled() {
+                Err(E::from(Error::Cancelled))
+            } else {
+                work(&mut state, job)
+            };
             if let Err(error) = result {
                 stop.store(true, Ordering::Relaxed);
                 failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);

@@ -166,7 +166,7 @@ fn a_file_that_shrinks_while_it_is_read_is_an_error() {
 #[test]
 fn a_file_that_grows_while_it_is_read_is_what_it_was() {
     resized_while_it_is_read(2 * BLOCKS * BLOCK, |what, result| {
-        assert!(result.is_ok(), "{what}: {result:?}")
+        assert!(result.is_ok(), "{what}: {result:?}");
     });
 }
 

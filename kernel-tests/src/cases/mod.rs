@@ -17,6 +17,7 @@ mod naming;
 mod options;
 mod queries;
 mod races;
+mod reading;
 mod refusals;
 mod rollback;
 mod tools;
@@ -47,6 +48,7 @@ pub(crate) fn all() -> Vec<Case> {
         naming::cases(),
         closing::cases(),
         races::cases(),
+        reading::cases(),
         lacking::cases(),
     ]
     .into_iter()

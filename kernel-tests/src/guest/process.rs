@@ -66,6 +66,13 @@ impl Program {
         self
     }
 
+    /// Sets a variable of its environment.
+    pub(crate) fn env(mut self, variable: &str, value: &str) -> Self {
+        self.shown.insert_str(0, &format!("{variable}={value} "));
+        self.command.env(variable, value);
+        self
+    }
+
     /// Gives it this as its standard input.
     pub(crate) fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.input = bytes.into();

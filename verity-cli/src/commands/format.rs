@@ -147,14 +147,17 @@ impl Request {
         &self,
         data: Option<Extent>,
         plan: &Plan,
+        parity: Option<&Plan>,
     ) -> Result<Option<RootHashFile>, Failure> {
         let Some(path) = &self.arguments.root_hash_file else { return Ok(None) };
-        let taken = data.map(|data| ("data device", data)).into_iter();
-        let taken: Vec<_> = taken.chain(plan.extent().map(|hash| ("hash device", hash))).collect();
-        if plan.is_new_file(path) {
-            return Err(Failure::argument(format_args!("root hash file {path:?} is the hash device"))
+        let plans = [Some(("hash device", plan)), parity.map(|parity| ("FEC device", parity))];
+        let plans = plans.into_iter().flatten();
+        if let Some((what, _)) = plans.clone().find(|(_, plan)| plan.is_new_file(path)) {
+            return Err(Failure::argument(format_args!("root hash file {path:?} is the {what}"))
                 .hint("give another file"));
         }
+        let existing = plans.filter_map(|(what, plan)| Some((what, plan.extent()?)));
+        let taken: Vec<_> = data.map(|data| ("data device", data)).into_iter().chain(existing).collect();
         RootHashFile::create(path, &taken).map(Some)
     }
 
@@ -193,7 +196,8 @@ fn format(request: &Request, session: &Session) -> Result<Formatted, Failure> {
     }
     let shared = |plan: &Plan| plan.extent().is_some_and(|extent| extent.same_storage(data.extent));
     let planned = PlannedParity::new(request, &geometry, data.extent, &plan, session)?;
-    let root_hash_file = request.root_hash_file(Some(data.extent), &plan)?;
+    let root_hash_file =
+        request.root_hash_file(Some(data.extent), &plan, planned.as_ref().map(|planned| &planned.plan))?;
     // One target for both where both lie in one file.
     let with_hash = planned.as_ref().filter(|planned| planned.parity.with_hash);
     let whole = area.start..with_hash.map_or(area.end, |planned| area.end.max(planned.parity.bytes().end));
@@ -260,11 +264,6 @@ impl PlannedParity {
             Some(own) => parity.check_apart(own, Some(data), hash.extent(), geometry)?,
             None if with_hash => parity.check_apart_from_hash(geometry)?,
             None => {}
-        }
-        let root_hash_file = request.arguments.root_hash_file.as_deref();
-        if root_hash_file.is_some_and(|path| plan.is_new_file(path)) {
-            return Err(Failure::argument(format_args!("root hash file {device:?} is the FEC device"))
-                .hint("give another file"));
         }
         Ok(Some(Self { plan, parity }))
     }

@@ -1,11 +1,13 @@
 //! The commands, one file each: arguments, then work. What they print is in `output`.
 
 mod benchmark;
+mod cat;
 mod changes;
 mod close;
 mod completions;
 mod dump;
 mod engine;
+mod extract;
 mod fec;
 mod format;
 mod kernel;
@@ -18,6 +20,7 @@ mod parity;
 mod recover;
 mod repair;
 mod root;
+mod source;
 mod status;
 mod stream;
 mod update;
@@ -30,6 +33,7 @@ use verity_core::digest::{BACKEND_VARIABLE, BackendKind};
 
 pub(crate) use benchmark::Benchmark;
 pub(crate) use close::Closed;
+pub(crate) use extract::Copied;
 pub(crate) use format::Formatted;
 pub(crate) use layout::Layout;
 pub(crate) use mending::{Diagnosis, Finding as FecFinding};
@@ -49,6 +53,8 @@ use crate::session::Session;
 pub(crate) enum Command {
     Format(Box<format::Arguments>),
     Verify(Box<verify::Arguments>),
+    Cat(Box<cat::Arguments>),
+    Extract(Box<extract::Arguments>),
     Update(Box<update::Arguments>),
     Recover(recover::Arguments),
     Repair(Box<repair::Arguments>),
@@ -76,12 +82,15 @@ impl Command {
             verbose: common.verbose || common.debug,
             debug: common.debug,
             json: common.json,
+            data_on_stdout: matches!(self, Self::Cat(_)),
         };
         session.debug(|| {
             let line: Vec<_> = line.iter().map(|argument| argument.to_string_lossy()).collect();
             format!("{} {} processing \"{}\"", personality.name(), env!("CARGO_PKG_VERSION"), line.join(" "))
         });
-        let result = interrupt::watch()
+        // Where nothing has to be cleaned up a signal does what it does by itself: end a write that waits for its reader, too.
+        let watched = if session.data_on_stdout { Ok(()) } else { interrupt::watch() };
+        let result = watched
             .map_err(|error| Failure::system("signals cannot be watched", &error))
             .and_then(|()| check_backend())
             .and_then(|()| self.dispatch(&session));
@@ -97,6 +106,8 @@ impl Command {
         match self {
             Self::Format(arguments) => &arguments.common,
             Self::Verify(arguments) => &arguments.common,
+            Self::Cat(arguments) => &arguments.common,
+            Self::Extract(arguments) => &arguments.common,
             Self::Update(arguments) => &arguments.common,
             Self::Recover(arguments) => &arguments.common,
             Self::Repair(arguments) => &arguments.common,
@@ -118,6 +129,8 @@ impl Command {
         match self {
             Self::Format(arguments) => format::run(*arguments, session),
             Self::Verify(arguments) => verify::run(*arguments, session),
+            Self::Cat(arguments) => cat::run(&arguments, session),
+            Self::Extract(arguments) => extract::run(*arguments, session),
             Self::Update(arguments) => update::run(&arguments, session),
             Self::Recover(arguments) => recover::run(&arguments, session),
             Self::Repair(arguments) => repair::run(*arguments, session),

@@ -1,5 +1,6 @@
 //! The root hash that a command is given: as an argument or in a file.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -15,7 +16,7 @@ use crate::session::Session;
 pub(crate) struct RootArguments {
     /// The root hash in hexadecimal, as format printed it
     #[arg(value_name = "ROOT_HASH")]
-    root_hash: Option<String>,
+    root_hash: Option<OsString>,
 
     /// Read the root hash from a file
     #[arg(long, value_name = "PATH")]
@@ -36,6 +37,11 @@ impl RootArguments {
         self.root_hash.is_some() || self.root_hash_file.is_some()
     }
 
+    /// The argument in the root hash's place, where the root hash is in a file and this thus something else.
+    pub(crate) fn take_other_argument(&mut self) -> Option<PathBuf> {
+        self.root_hash_file.as_ref().and_then(|_| self.root_hash.take()).map(PathBuf::from)
+    }
+
     /// The text, read before anything else is opened.
     pub(crate) fn text(&self, session: &Session) -> Result<RootText, Failure> {
         match (&self.root_hash, &self.root_hash_file) {
@@ -47,7 +53,7 @@ impl RootArguments {
                 text: RootHashFile::read(path)?,
                 prefix_of: session.is_veritysetup().then(|| path.clone()),
             }),
-            (Some(text), None) => Ok(RootText { text: text.clone(), prefix_of: None }),
+            (Some(text), None) => Ok(RootText { text: text.to_string_lossy().into_owned(), prefix_of: None }),
             (None, None) => Err(Failure::argument("the root hash is missing")
                 .hint("give it as the last argument, or --root-hash-file PATH")
                 .veritysetup(

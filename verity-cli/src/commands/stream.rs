@@ -39,7 +39,7 @@ pub(super) fn format(request: &Request, session: &Session) -> Result<Formatted, 
         ))
         .hint("give the file's name as the data, with --data-blocks and --hash-offset"));
     }
-    let root_hash_file = request.root_hash_file(Some(extent), &plan)?;
+    let root_hash_file = request.root_hash_file(Some(extent), &plan, None)?;
     let store = leaf_store(&arguments.hash)?;
 
     let progress = session.progress();

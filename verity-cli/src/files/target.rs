@@ -179,7 +179,10 @@ impl Target {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
         );
         let failure = match needed {
-            Some(bytes) if full => failure.hint(format_args!("{bytes} bytes are needed: make room")),
+            Some(bytes) if full => {
+                let area = if self.role == Role::Parity { "parity" } else { "hash area" };
+                failure.hint(format_args!("the {area} needs {bytes} bytes: make room"))
+            }
             _ if full => failure.hint("make room"),
             _ => failure,
         };

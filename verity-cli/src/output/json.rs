@@ -9,7 +9,7 @@ use verity_core::repair::Restored;
 use verity_core::tree::{Fault, Finding, Place, Report};
 
 use super::human;
-use crate::commands::{Closed, Diagnosis, FecFinding, Formatted, Layout, Parity, Repaired, Verified};
+use crate::commands::{Closed, Copied, Diagnosis, FecFinding, Formatted, Layout, Parity, Repaired, Verified};
 use crate::failure::Failure;
 
 /// A document's text.
@@ -106,6 +106,25 @@ pub(crate) fn verified(verified: &Verified) -> Value {
         }),
         findings(report),
         json!({"fec": diagnosis.as_ref().map(diagnosed)}),
+    ])
+}
+
+pub(crate) fn copied(copied: &Copied) -> Value {
+    let Copied { data, hash, output, layout: tree, root, extracted, repairs } = copied;
+    merged([
+        json!({
+            "command": "extract",
+            "data_device": text(data),
+            "hash_device": text(hash),
+            "output": text(output),
+        }),
+        layout(tree),
+        json!({
+            "root_hash": root.to_string(),
+            "bytes": extracted.bytes,
+            "zero_bytes": extracted.zero_bytes,
+            "repaired_blocks": repairs,
+        }),
     ])
 }
 

@@ -39,6 +39,7 @@ impl Observer for Progress {
         bar.set_message(match phase {
             Phase::Verify => "Verifying",
             Phase::Compare => "Comparing",
+            Phase::Extract => "Copying",
             Phase::Parity => "Making parity",
             Phase::Repair => "Restoring",
             _ => "Hashing",

@@ -12,12 +12,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
+use verity_core::digest::BackendKind;
 
 /// A UUID and a salt for outputs that are compared.
 pub(crate) const FIXED: &str = "--uuid 01234567-89ab-cdef-0123-456789abcdef --salt 00112233";
 
 /// The root hash over 16 blocks of [`pattern`] with [`FIXED`], as veritysetup 2.6.1 computed it.
 pub(crate) const ROOT_OF_16: &str = "05e002a1f82cdbba3d883b403f044c9bafde069fe8e33f3823149df6f638db95";
+
+/// The digest backends that this processor runs.
+pub(crate) fn backends() -> impl Iterator<Item = BackendKind> {
+    BackendKind::ALL.into_iter().filter(|kind| kind.is_available())
+}
 
 /// A folder that programs run in.
 pub(crate) struct Sandbox {

@@ -26,7 +26,7 @@ pub(crate) use report::{Collector, Witness};
 pub use report::{Fault, Finding, Place, Report};
 pub(crate) use runs::Runs;
 pub use update::{Old, update, update_in_place};
-pub(crate) use verify::{Ancestors, Tree};
+pub(crate) use verify::{Ancestors, Tree, check_values};
 pub use verify::{verify, verify_top};
 pub use writer::{Built, TreeWriter};
 
@@ -119,6 +119,8 @@ pub enum Device {
     LeafStore,
     /// The parity.
     Parity,
+    /// Where verified data go.
+    Output,
 }
 
 impl fmt::Display for Device {
@@ -128,6 +130,7 @@ impl fmt::Display for Device {
             Self::Hash => "hash device",
             Self::LeafStore => "leaf store",
             Self::Parity => "FEC device",
+            Self::Output => "output",
         })
     }
 }

@@ -53,13 +53,14 @@ pub fn verify_top(
     geometry: &Geometry,
     root: &RootHash,
 ) -> Result<(), Error> {
-    geometry.check_params(params)?;
-    check_root_size(params, root)?;
+    check_values(params, geometry, root)?;
     let found = hash_top(data, hash, params, geometry, &BlockHasher::new(params))?;
     if found == *root { Ok(()) } else { Err(Error::RootHash { expected: *root, found }) }
 }
 
-fn check_root_size(params: &Params, root: &RootHash) -> Result<(), Error> {
+/// Checks that geometry and root hash are for parameters like these.
+pub(crate) fn check_values(params: &Params, geometry: &Geometry, root: &RootHash) -> Result<(), Error> {
+    geometry.check_params(params)?;
     let expected = params.algorithm.digest_size();
     let found = root.as_bytes().len();
     if expected == found { Ok(()) } else { Err(Error::RootHashSize { expected, found }) }
@@ -133,8 +134,7 @@ impl<'a> Tree<'a> {
         root: &'a RootHash,
         copy: Option<Copy<'a>>,
     ) -> Result<Self, Error> {
-        geometry.check_params(params)?;
-        check_root_size(params, root)?;
+        check_values(params, geometry, root)?;
         Ok(Self { data, hash, params, geometry, root, hasher: BlockHasher::new(params), copy })
     }
 

@@ -1,0 +1,70 @@
+//! A file that is made from nothing, and is seen when it is whole.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::temporary::Temporary;
+use crate::failure::{Code, Failure};
+
+/// A new file under a temporary name, of zeros until something else is written.
+pub(crate) struct NewFile {
+    path: PathBuf,
+    length: u64,
+    temporary: Temporary,
+}
+
+impl NewFile {
+    /// Makes a file of `length` bytes, all of them a hole. There must be nothing of its name yet.
+    pub(crate) fn create(path: &Path, length: u64) -> Result<Self, Failure> {
+        match path.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(cannot_create(path, &error)),
+            Ok(_) => return Err(exists(path)),
+        }
+        let temporary = Temporary::new_file(path).map_err(|error| cannot_create(path, &error))?;
+        let file = Self { path: path.to_owned(), length, temporary };
+        file.file().set_len(length).map_err(|error| file.cannot_write(&error))?;
+        Ok(file)
+    }
+
+    /// What is written to.
+    pub(crate) fn file(&self) -> &File {
+        self.temporary.as_file()
+    }
+
+    /// Gives the file its name. It is on disk after that.
+    pub(crate) fn publish(self) -> Result<(), Failure> {
+        self.temporary.persist().map_err(|error| match error.kind() {
+            // Somebody was faster.
+            io::ErrorKind::AlreadyExists => exists(&self.path),
+            _ => cannot_create(&self.path, &error),
+        })
+    }
+
+    /// What a failed write means to the user.
+    pub(crate) fn cannot_write(&self, error: &io::Error) -> Failure {
+        let failure = Failure::system(format_args!("output {:?} cannot be written", self.path), error);
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                failure.hint(format_args!("it needs up to {} bytes: make room", self.length))
+            }
+            _ => failure,
+        }
+    }
+}
+
+fn exists(path: &Path) -> Failure {
+    Failure::new(Code::Busy, format_args!("output {path:?} exists already"))
+        .hint("give a name that nothing has yet, or remove it first")
+}
+
+fn cannot_create(path: &Path, error: &io::Error) -> Failure {
+    let failure = Failure::system(format_args!("output {path:?} cannot be created"), error);
+    let failure = match failure.code {
+        // The folder is missing; the file itself is to be made.
+        Code::NoDevice => failure.code(Code::General),
+        _ => failure,
+    };
+    failure.hint("give a path in a folder that can be written to")
+}
