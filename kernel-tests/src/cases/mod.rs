@@ -15,6 +15,7 @@ mod limits;
 mod loops;
 mod naming;
 mod options;
+mod power;
 mod queries;
 mod races;
 mod reading;
@@ -25,6 +26,8 @@ mod udev;
 
 #[cfg(feature = "host")]
 pub(crate) use demo::case as demo;
+#[cfg(feature = "host")]
+pub(crate) use power::cases as power;
 
 use crate::case::Case;
 
@@ -56,9 +59,9 @@ pub(crate) fn all() -> Vec<Case> {
     .collect()
 }
 
-/// The case of this name, the demo among them.
+/// The case of this name, the demo and the halves of a cut of the power among them.
 pub(crate) fn find(name: &str) -> Option<Case> {
-    all().into_iter().chain([demo::case()]).find(|case| case.name == name)
+    all().into_iter().chain([demo::case()]).chain(power::cases()).find(|case| case.name == name)
 }
 
 #[cfg(test)]

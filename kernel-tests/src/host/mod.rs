@@ -8,6 +8,7 @@ mod initramfs;
 mod kernels;
 mod modules;
 mod monitor;
+mod power;
 mod prepare;
 mod qemu;
 mod report;
@@ -29,6 +30,7 @@ pub fn main() -> ExitCode {
         Command::List(list) => run::list(&list),
         Command::Run(run) => run::run(&run),
         Command::Demo(demo) => demo::run(&demo),
+        Command::PowerCuts(cuts) => power::run(&cuts),
         Command::Shell(shell) => shell::run(&shell),
     };
     match result {

@@ -44,6 +44,7 @@ fn host_scripts() -> Vec<Script> {
         ("superblocks", include_str!("host/superblocks.sh")),
         ("scraping", include_str!("host/scraping.sh")),
         ("files", include_str!("host/files.sh")),
+        ("fec", include_str!("host/fec.sh")),
     ]
     .map(|(name, text)| Script::parse(name, text))
     .into()
