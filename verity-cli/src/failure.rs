@@ -76,13 +76,15 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     /// One line that says what to do.
     pub(crate) hint: Option<String>,
+    /// Whether veritysetup sees it only when it is at work, and then says how it ended if it was asked to.
+    pub(crate) while_working: bool,
     /// What veritysetup prints and returns in this case, where scripts may look at it.
     veritysetup: Option<(Code, String)>,
 }
 
 impl Failure {
     pub(crate) fn new(code: Code, message: impl fmt::Display) -> Self {
-        Self { code, message: message.to_string(), hint: None, veritysetup: None }
+        Self { code, message: message.to_string(), hint: None, while_working: false, veritysetup: None }
     }
 
     /// A bad argument.
@@ -112,6 +114,13 @@ impl Failure {
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl fmt::Display) -> Self {
         self.hint = Some(hint.to_string());
+        self
+    }
+
+    /// Marks what is wrong in arguments and what veritysetup looks at only when it is at work.
+    #[must_use]
+    pub(crate) fn while_working(mut self) -> Self {
+        self.while_working = true;
         self
     }
 

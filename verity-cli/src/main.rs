@@ -22,7 +22,18 @@ fn main() -> ExitCode {
     let code = match cli::parse(&arguments, personality) {
         Ok(cli::Parsed::Command(command)) => command.run(&arguments, personality),
         Ok(cli::Parsed::Text(text)) => output::write_text(&text),
-        Err(failure) => output::failure(&failure, personality, cli::wants_json(&arguments)),
+        Ok(cli::Parsed::Usage(text)) => {
+            output::plain(text.trim_end());
+            Code::Success
+        }
+        Err(failure) => {
+            let code = output::failure(&failure, personality, cli::wants_json(&arguments));
+            if failure.while_working && personality.is_veritysetup() && cli::wants_epilogue(&arguments) {
+                // What ended the command has been told already.
+                let _ = output::write_result(&(session::epilogue(code, personality) + "\n"));
+            }
+            code
+        }
     };
     if code != Code::Success
         && let Some(signal) = interrupt::received()

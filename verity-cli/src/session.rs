@@ -52,21 +52,13 @@ impl Session {
         if !self.verbose || self.json {
             return;
         }
-        let text = match (code, self.personality) {
-            (Code::Success, _) => "Command successful.\n".to_owned(),
-            (Code::Refused, Personality::Verity) => {
-                "Command failed with code -2 (verification failed, or no permission).\n".to_owned()
-            }
-            (code, _) => {
-                format!("Command failed with code -{} ({}).\n", code.number(), code.veritysetup_text())
-            }
-        };
+        let text = epilogue(code, self.personality);
         if self.data_on_stdout {
-            output::plain(text.trim_end());
-            return;
+            output::plain(&text);
+        } else {
+            // What ended the command has been told already.
+            let _ = output::write_result(&(text + "\n"));
         }
-        // What ended the command has been told already.
-        let _ = output::write_result(&text);
     }
 
     /// Who draws the progress of work and sees signals.
@@ -78,4 +70,15 @@ impl Session {
 /// The engine's options for this run.
 pub(crate) fn engine_options(progress: &Progress, threads: Option<Threads>) -> Options<'_> {
     Options { threads: threads.unwrap_or_default(), observer: progress, ..Options::default() }
+}
+
+/// How a command ended, in a line.
+pub(crate) fn epilogue(code: Code, personality: Personality) -> String {
+    match (code, personality) {
+        (Code::Success, _) => "Command successful.".to_owned(),
+        (Code::Refused, Personality::Verity) => {
+            "Command failed with code -2 (verification failed, or no permission).".to_owned()
+        }
+        (code, _) => format!("Command failed with code -{} ({}).", code.number(), code.veritysetup_text()),
+    }
 }

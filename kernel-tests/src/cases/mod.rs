@@ -4,8 +4,10 @@ mod algorithms;
 mod baseline;
 mod closing;
 mod commands;
+mod conformance;
 mod corruption;
 mod demo;
+mod fec;
 mod image;
 mod interop;
 mod lacking;
@@ -13,6 +15,7 @@ mod limits;
 mod loops;
 mod naming;
 mod options;
+mod power;
 mod queries;
 mod races;
 mod reading;
@@ -25,6 +28,8 @@ mod veritytab;
 
 #[cfg(feature = "host")]
 pub(crate) use demo::case as demo;
+#[cfg(feature = "host")]
+pub(crate) use power::cases as power;
 
 use crate::case::Case;
 
@@ -42,6 +47,8 @@ pub(crate) fn all() -> Vec<Case> {
         udev::cases(),
         commands::cases(),
         interop::cases(),
+        conformance::cases(),
+        fec::cases(),
         refusals::cases(),
         naming::cases(),
         closing::cases(),
@@ -56,9 +63,9 @@ pub(crate) fn all() -> Vec<Case> {
     .collect()
 }
 
-/// The case of this name, the demo among them.
+/// The case of this name, the demo and the halves of a cut of the power among them.
 pub(crate) fn find(name: &str) -> Option<Case> {
-    all().into_iter().chain([demo::case()]).find(|case| case.name == name)
+    all().into_iter().chain([demo::case()]).chain(power::cases()).find(|case| case.name == name)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ pub(crate) use clean::{KernelObjects, device_mapper_devices, loop_devices};
 pub(crate) use context::{Context, flip, pattern, read_all, read_direct};
 pub(crate) use kernel_log::kernel_log;
 pub(crate) use process::{Output, Program, Started};
+pub(crate) use shell::install as install_tools;
 
 /// The first argument that makes this program run one case and exit.
 const CASE: &str = "case";

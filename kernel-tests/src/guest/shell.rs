@@ -11,6 +11,7 @@ const BUSYBOX: &str = "/bin/busybox";
 
 /// Runs until the shell exits.
 pub(super) fn run() -> anyhow::Result<()> {
+    fs::create_dir_all("/root").context("/root")?;
     install()?;
     println!("\nA guest of the kernel tests. `verity` and `veritysetup` are here; `exit` powers off.\n");
     let console = OpenOptions::new().read(true).write(true).open("/dev/ttyS0").context("/dev/ttyS0")?;
@@ -31,8 +32,7 @@ pub(super) fn run() -> anyhow::Result<()> {
 }
 
 /// One link per command that busybox has, except where a real program is there already.
-fn install() -> anyhow::Result<()> {
-    fs::create_dir_all("/root").context("/root")?;
+pub(crate) fn install() -> anyhow::Result<()> {
     let list = Command::new(BUSYBOX).arg("--list").output().context(BUSYBOX)?;
     for name in String::from_utf8_lossy(&list.stdout).lines() {
         let taken = ["/bin", "/sbin", "/usr/bin", "/usr/sbin"]

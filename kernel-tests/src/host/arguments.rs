@@ -20,6 +20,8 @@ pub(super) enum Command {
     Run(Run),
     /// Show the main job on two real layers, in the newest of the kernels
     Demo(Demo),
+    /// Kill guests in the middle of `verity repair --in-place`, and repair again, in the newest of the kernels
+    PowerCuts(PowerCuts),
     /// Boot a kernel to a shell on this terminal
     Shell(Shell),
 }
@@ -81,6 +83,21 @@ pub(super) struct Demo {
     /// The folder with base.erofs, patch.erofs and facts; `./x layers` makes one
     #[arg(long, value_name = "DIR")]
     pub(super) layers: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PowerCuts {
+    #[command(flatten)]
+    pub(super) choice: Choice,
+    /// How often
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) cuts: u32,
+    /// Guests side by side; one per processor if not given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) jobs: Option<u16>,
+    /// Cut at the moments of an earlier run, which told its seed; random if not given
+    #[arg(long, value_name = "SEED")]
+    pub(super) seed: Option<u64>,
 }
 
 #[derive(Debug, Args)]

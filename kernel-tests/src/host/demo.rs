@@ -35,7 +35,7 @@ const GUEST_LIMIT: Duration = Duration::from_secs(600);
 pub(super) fn run(arguments: &Demo) -> anyhow::Result<ExitCode> {
     let facts = read_facts(&arguments.layers.join("facts"))?;
     let kernel = prepare::chosen(&arguments.choice)?.pop().context("no kernel")?;
-    let prepared = prepare::prepare(vec![kernel], false)?;
+    let prepared = prepare::prepare(vec![kernel])?;
     let bootable = prepared.bootables.first().context("no kernel")?;
     let folder = prepared.folder.path();
     let started = Instant::now();

@@ -10,6 +10,7 @@ mod kernels;
 mod keys;
 mod modules;
 mod monitor;
+mod power;
 mod prepare;
 mod qemu;
 mod report;
@@ -31,6 +32,7 @@ pub fn main() -> ExitCode {
         Command::List(list) => run::list(&list),
         Command::Run(run) => run::run(&run),
         Command::Demo(demo) => demo::run(&demo),
+        Command::PowerCuts(cuts) => power::run(&cuts),
         Command::Shell(shell) => shell::run(&shell),
     };
     match result {

@@ -24,6 +24,8 @@ pub(super) const WANTED: &[&str] = &[
     "dm_verity",
     "erofs",
     "overlay",
+    // What survives a cut of the power.
+    "ext4",
     // Digests. Linux 7 renamed and merged several.
     "md5",
     "sha1",

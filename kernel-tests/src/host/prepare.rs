@@ -55,7 +55,7 @@ pub(super) fn chosen(choice: &Choice) -> anyhow::Result<Vec<Kernel>> {
 }
 
 /// Builds the guest programs and an initramfs a kernel, and probes KVM meanwhile.
-pub(super) fn prepare(kernels: Vec<Kernel>, with_shell: bool) -> anyhow::Result<Prepared> {
+pub(super) fn prepare(kernels: Vec<Kernel>) -> anyhow::Result<Prepared> {
     ensure!(
         cfg!(target_arch = "x86_64"),
         "the guests are x86-64 machines, and building for them from another is not supported"
@@ -74,9 +74,7 @@ pub(super) fn prepare(kernels: Vec<Kernel>, with_shell: bool) -> anyhow::Result<
     let keys = Keys::make(folder.path())?;
     keys.add(&mut common)?;
     let firmware = Firmware::trusting(&keys.trusted()?, folder.path())?;
-    if with_shell {
-        common.program("bin/busybox", &busybox()?)?;
-    }
+    common.program("bin/busybox", &busybox()?)?;
     let newest = kernels.last().context("no kernel")?.image.clone();
     let (programs, accelerator) = thread::scope(|scope| {
         let probe = scope.spawn(|| Accelerator::probe(&newest, folder.path()));
@@ -109,12 +107,12 @@ fn write(common: &Initramfs, kernel: &Kernel, to: &Path) -> anyhow::Result<()> {
 fn busybox() -> anyhow::Result<PathBuf> {
     let advice = "on Debian: apt-get install busybox-static";
     let Some(path) = find_program("busybox") else {
-        bail!("a shell needs a busybox without libraries, and there is no busybox; {advice}");
+        bail!("the guests need a busybox without libraries, and there is no busybox; {advice}");
     };
     let output = Command::new("ldd").arg(&path).output().context("starting ldd")?;
     ensure!(
         !output.status.success(),
-        "a shell needs a busybox without libraries, and {} has some; {advice}",
+        "the guests need a busybox without libraries, and {} has some; {advice}",
         path.display()
     );
     Ok(path)

@@ -43,7 +43,7 @@ pub(super) fn list(arguments: &List) -> anyhow::Result<ExitCode> {
 pub(super) fn run(arguments: &Run) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let cases = chosen(&arguments.cases)?;
-    let prepared = prepare::prepare(prepare::chosen(&arguments.choice)?, false)?;
+    let prepared = prepare::prepare(prepare::chosen(&arguments.choice)?)?;
     let kernels: Vec<_> = prepared.bootables.iter().map(|bootable| bootable.kernel.clone()).collect();
     let jobs = arguments.jobs.map_or_else(processors, usize::from);
     for kernel in &kernels {

@@ -149,7 +149,7 @@ impl Matrix<'_> {
                 None => known.insert(self.boot_and_save(bootable)?).clone(),
             }
         };
-        Session::restore(bootable, &state, self.settings, name)
+        Session::restore(bootable, &state, Vec::new(), self.settings, name)
     }
 
     fn boot_and_save(&self, bootable: &Bootable) -> anyhow::Result<PathBuf> {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -125,11 +126,12 @@ impl Session {
         self.machine.save(to, limit).context("saving the state of a booted guest")
     }
 
-    /// Starts a guest from the state of one that was booted with nothing of its own: as good as a boot, in a tenth
-    /// of the time.
+    /// Starts a guest from the state of one that was booted with as many disks and nothing else of its own: as good
+    /// as a boot, in a tenth of the time.
     pub(super) fn restore(
         bootable: &Bootable,
         state: &Path,
+        disks: Vec<Disk>,
         settings: &Settings,
         name: &str,
     ) -> anyhow::Result<Self> {
@@ -137,7 +139,7 @@ impl Session {
             kernel: &bootable.kernel.image,
             initramfs: &bootable.initramfs,
             arguments: Vec::new(),
-            disks: Vec::new(),
+            disks,
             accelerator: settings.accelerator,
             firmware: None,
             state: Some(state),
@@ -215,6 +217,23 @@ impl Session {
             }
         };
         Ok(Ran { outcome: Outcome { verdict, millis, said, console: None }, usable })
+    }
+
+    /// Starts a case and kills the guest so long after the case says that it begins.
+    pub(super) fn kill_in(mut self, case: &Case, after: Duration) -> anyhow::Result<()> {
+        let limit = self.deadline;
+        let message =
+            ToGuest::Run { case: case.name.clone(), limit_seconds: case.limit.as_secs(), facts: Vec::new() };
+        self.machine.send(&message)?;
+        loop {
+            match self.machine.next(limit) {
+                Some(Event::Guest(FromGuest::Say { .. })) => break,
+                Some(Event::Machine(Report::Running)) => {}
+                other => bail!("{} did not begin: {other:?}", case.name),
+            }
+        }
+        thread::sleep(after);
+        Ok(())
     }
 
     /// Ends the guest the way that it ends by itself; one that does not is killed.

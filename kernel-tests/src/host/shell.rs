@@ -13,7 +13,7 @@ use super::qemu::{Disk, Plan};
 pub(super) fn run(arguments: &Shell) -> anyhow::Result<ExitCode> {
     let kernel = prepare::chosen(&arguments.choice)?.pop().context("no kernel")?;
     let disks = arguments.disks.iter().map(|image| disk(image)).collect::<anyhow::Result<Vec<_>>>()?;
-    let prepared = prepare::prepare(vec![kernel], true)?;
+    let prepared = prepare::prepare(vec![kernel])?;
     let bootable = prepared.bootables.first().context("no kernel")?;
     eprintln!("Linux {} under {}; Ctrl-A X ends it", bootable.kernel.version, prepared.accelerator.name());
     let mut append = vec!["kernel_tests.mode=shell".to_owned()];

@@ -3,6 +3,8 @@
 pub(crate) mod help;
 mod normalise;
 pub(crate) mod options;
+mod popt;
+mod popt_help;
 mod problem;
 pub(crate) mod values;
 mod veritysetup;
@@ -38,6 +40,8 @@ pub(crate) enum Parsed {
     Command(Box<Command>),
     /// Help or the version.
     Text(StyledStr),
+    /// The summary of options, which veritysetup prints on standard error.
+    Usage(String),
 }
 
 /// The definition of the command line under either name.
@@ -65,21 +69,32 @@ pub(crate) fn definition(personality: Personality) -> clap::Command {
 /// Reads the arguments, the program's name among them.
 pub(crate) fn parse(arguments: &[OsString], personality: Personality) -> Result<Parsed, Failure> {
     let cli = definition(personality);
-    let normalised = normalise::normalise(&cli, arguments.get(1..).unwrap_or_default());
-    let action = normalised.first().and_then(|action| action.to_str()).unwrap_or_default().to_owned();
-    if personality.is_veritysetup()
-        && !action.is_empty()
-        && !action.starts_with('-')
-        && !veritysetup::is_action(&action)
-    {
-        return Err(problem::unknown_command(&action));
-    }
-    let line = std::iter::once(OsString::from(personality.name())).chain(normalised);
+    let arguments = arguments.get(1..).unwrap_or_default();
+    let normalised = if personality.is_veritysetup() {
+        match popt::read(&cli, arguments)? {
+            popt::Read::Line(line) => line,
+            popt::Read::Text(text) => return Ok(Parsed::Text(text.into())),
+            popt::Read::Usage(text) => return Ok(Parsed::Usage(text)),
+        }
+    } else {
+        normalise::normalise(&cli, arguments)
+    };
+    let line = std::iter::once(OsString::from(personality.name())).chain(normalised.iter().cloned());
     cli.clone()
         .try_get_matches_from(line)
         .and_then(|matches| Cli::from_arg_matches(&matches))
         .map(|cli| Parsed::Command(Box::new(cli.command)))
-        .or_else(|error| problem::translate(&error, &cli, &action))
+        .or_else(|error| problem::translate(&error, &cli, &normalised))
+}
+
+/// Whether it is to be told how the command ended, even if it could not begin.
+pub(crate) fn wants_epilogue(arguments: &[OsString]) -> bool {
+    let wanted = ["-v", "--verbose", "--debug"];
+    arguments
+        .iter()
+        .skip(1)
+        .take_while(|argument| *argument != "--")
+        .any(|argument| argument.to_str().is_some_and(|argument| wanted.contains(&argument)))
 }
 
 /// Whether a document was asked for, even by arguments that are otherwise wrong.

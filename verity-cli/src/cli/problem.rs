@@ -1,13 +1,16 @@
 //! Says what is wrong with arguments, in this program's own words.
 
+use std::ffi::{OsStr, OsString};
+
 use clap::Command;
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
 use super::Parsed;
 use crate::failure::{Code, Failure};
 
-/// Turns clap's error into a failure, or into the text that was asked for.
-pub(super) fn translate(error: &Error, cli: &Command, action: &str) -> Result<Parsed, Failure> {
+/// Turns clap's error about `line`, which begins with the action, into a failure, or into the text that was asked for.
+pub(super) fn translate(error: &Error, cli: &Command, line: &[OsString]) -> Result<Parsed, Failure> {
+    let action = line.first().and_then(|action| action.to_str()).unwrap_or_default();
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return Ok(Parsed::Text(error.render()));
     }
@@ -32,7 +35,7 @@ pub(super) fn translate(error: &Error, cli: &Command, action: &str) -> Result<Pa
                 format_args!("{option}={value}: option does not take an argument"),
             )
         }
-        ErrorKind::ValueValidation | ErrorKind::InvalidValue => bad_value(error),
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue => bad_value(error, line),
         ErrorKind::ArgumentConflict => conflict(error),
         _ => Failure::argument(first_line(error)),
     };
@@ -59,9 +62,15 @@ pub(super) fn unknown_command(action: &str) -> Failure {
         .veritysetup(Code::General, "veritysetup: Unknown action.")
 }
 
-fn no_command() -> Failure {
+pub(super) fn no_command() -> Failure {
     Failure::argument("no command given")
         .veritysetup(Code::General, "veritysetup: Argument <action> missing.")
+}
+
+/// An option that no action has, as it was written.
+pub(super) fn unknown_option(word: &OsStr) -> Failure {
+    let text = format!("{}: unknown option", word.display());
+    Failure::argument(&text).veritysetup(Code::General, text)
 }
 
 /// The commands that have an option of this name.
@@ -121,9 +130,19 @@ fn missing(error: &Error, action: &str) -> Failure {
         .veritysetup(Code::General, format_args!("veritysetup: {action}: requires {arguments} as arguments"))
 }
 
-fn bad_value(error: &Error) -> Failure {
+fn bad_value(error: &Error, line: &[OsString]) -> Failure {
     let option = bad_argument(error);
     let value = context(error, ContextKind::InvalidValue).unwrap_or_default();
+    if value.is_empty() && option.starts_with('<') {
+        let failure = Failure::argument(format_args!("{option} is empty")).while_working();
+        let format = line.first().is_some_and(|action| action == "format");
+        return match option.as_str() {
+            "<HASH>" if format => {
+                failure.veritysetup(Code::General, "Cannot create hash image  for writing.")
+            }
+            _ => failure.veritysetup(Code::NoDevice, "Device  does not exist or access denied."),
+        };
+    }
     if value.is_empty() && error.kind() == ErrorKind::InvalidValue {
         return Failure::argument(format_args!("{option} needs a value"))
             .veritysetup(Code::General, format_args!("{option}: missing argument"));
@@ -133,19 +152,27 @@ fn bad_value(error: &Error) -> Failure {
     let text = match option.as_str() {
         "--salt" => "Invalid salt string specified.".to_owned(),
         "--hash" => format!("Hash algorithm {value} not supported."),
-        "--uuid" => "Wrong VERITY UUID format provided.".to_owned(),
+        "--uuid" => {
+            // What `format` takes: data, then hash device.
+            let hash = line.iter().skip_while(|word| *word != "--").nth(2);
+            let hash = hash.map(|path| path.display().to_string()).unwrap_or_default();
+            format!("Wrong VERITY UUID format provided on device {hash}.")
+        }
         "--format" if is_number => format!("Unsupported VERITY hash type {value}."),
         "--data-block-size" | "--hash-block-size" if is_number => "Unsupported VERITY block size.".to_owned(),
         "--fec-roots" if is_number => "Invalid number of parity bytes.".to_owned(),
         _ => "veritysetup: invalid numeric value".to_owned(),
     };
-    Failure::argument(format_args!("{option} {value:?}: {why}")).veritysetup(Code::General, text)
+    Failure::argument(format_args!("{option} {value:?}: {why}"))
+        .while_working()
+        .veritysetup(Code::General, text)
 }
 
 fn conflict(error: &Error) -> Failure {
     let first = bad_argument(error);
     let other = context(error, ContextKind::PriorArg).unwrap_or_default();
-    let other = other.split([' ', '=']).next().unwrap_or_default();
+    // Several, if it excludes more than one of those that are there.
+    let other = other.split([' ', '=', ',']).next().unwrap_or_default();
     if first == other {
         return Failure::argument(format_args!("{first} is given twice"));
     }

@@ -6,7 +6,8 @@ use std::ffi::OsString;
 use clap::{Arg, ArgAction, Command};
 
 /// Options that veritysetup takes with every action, and whether they have a value.
-const ANYWHERE: [(&str, Option<char>, bool); 12] = [
+const ANYWHERE: [(&str, Option<char>, bool); 13] = [
+    ("check-at-most-once", None, false),
     ("data-block-size", None, true),
     ("data-blocks", None, true),
     ("fec-device", None, true),

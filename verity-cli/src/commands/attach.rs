@@ -8,6 +8,7 @@ use verity_core::tree;
 use verity_core::veritytab::{self, Entry, VeritytabError};
 
 use super::open::Request;
+use super::root::RootText;
 use super::{engine, kernel};
 use crate::cli::help::exit_codes;
 use crate::cli::options::{AreaOptions, Common, FecOptions, TreeOptions};
@@ -263,7 +264,7 @@ fn activation(entry: &Entry, session: &Session) -> Result<Activation, Failure> {
         name: &entry.name,
         data: entry.data.path(),
         hash: entry.hash.path(),
-        root_hash: &entry.root_hash,
+        root_hash: &RootText::whole(entry.root_hash.clone()),
         tree: &tree,
         area: &area,
         fec: &fec,

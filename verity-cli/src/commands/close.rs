@@ -1,7 +1,7 @@
 //! `verity close`: removes a verity device.
 
 use clap::Args;
-use verity_core::device::{self, Deactivated, DeviceName, Error, Removal};
+use verity_core::device::{self, Deactivated, DeviceName, Error, NameError, Removal};
 
 use super::kernel;
 use crate::cli::help::exit_codes;
@@ -52,8 +52,15 @@ pub(crate) enum Closed {
 }
 
 pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Failure> {
-    let name = kernel::name(&arguments.name)?;
-    let closed = close(arguments, &name, session).map_err(|error| failure(&error, session))?;
+    let name = kernel::parse(&arguments.name).map_err(|error| {
+        let text = match error {
+            NameError::TooLong { .. } => kernel::too_long(&arguments.name),
+            _ => format!("Device {} is not active.", arguments.name),
+        };
+        kernel::bad_name(&error, &arguments.name).veritysetup(Code::NoDevice, text)
+    })?;
+    let closed =
+        close(arguments, &name, session).map_err(|error| failure(&error, &arguments.name, session))?;
     let human = || match closed {
         Closed::Deferred if !session.quiet => {
             format!("Device {name} is still active and scheduled for deferred removal.\n")
@@ -82,13 +89,17 @@ fn close(arguments: &Arguments, name: &DeviceName, session: &Session) -> Result<
     }
 }
 
-/// veritysetup's `close` answers with another code where there is no device-mapper.
-fn failure(error: &Error, session: &Session) -> Failure {
+/// veritysetup's `close` has another code where there is no device-mapper, and words of its own.
+fn failure(error: &Error, name: &str, session: &Session) -> Failure {
     let failure = kernel::failure(error, session);
     match error {
         Error::NoDeviceMapper { .. } | Error::Permission { .. } => {
             let (_, text) = failure.as_veritysetup();
             failure.veritysetup(Code::NoDevice, text)
+        }
+        // As it was given, though it be a path.
+        Error::NotActive { .. } => {
+            failure.veritysetup(Code::NoDevice, format_args!("Device {name} is not active."))
         }
         _ => failure,
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use nix::unistd::{SysconfVar, sysconf};
 use verity_core::block::{RootHash, Salt};
 use verity_core::fec;
 use verity_core::geometry::{Geometry, HashArea};
@@ -18,7 +19,7 @@ use crate::cli::options::{AreaOptions, Common, FecOptions, TreeOptions, WorkOpti
 use crate::cli::values;
 use crate::failure::{Code, Failure};
 use crate::files::{Extent, Input, Plan, Role, RootHashFile, Target, check_apart};
-use crate::output::{human, json};
+use crate::output::{self, human, json};
 use crate::session::{Session, engine_options};
 
 const HELP: &str = concat!(
@@ -95,6 +96,7 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<Code, Failu
     if let Some(weakness) = request.params.algorithm.weakness() {
         session.note(&format!("{} is weak: {weakness}", request.params.algorithm));
     }
+    warn_of_large_blocks(&request.params, session);
     // veritysetup knows no standard input: there `-` is a file's name.
     let formatted = if request.arguments.data == Path::new("-") && !session.is_veritysetup() {
         stream::format(&request, session)?
@@ -264,6 +266,22 @@ impl PlannedParity {
             None => {}
         }
         Ok(Some(Self { plan, parity }))
+    }
+}
+
+/// Other machines may have larger pages, so this is no error.
+fn warn_of_large_blocks(params: &Params, session: &Session) {
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|page| u64::try_from(page).ok());
+    let Some(page) = page.filter(|page| params.data_block_size.as_u64() > *page) else { return };
+    if session.is_veritysetup() {
+        output::plain(&format!(
+            "WARNING: Kernel cannot activate device if data block size exceeds page size ({page})."
+        ));
+    } else {
+        session.note(&format!(
+            "the kernel of this machine cannot activate it: data block size {} is above its page size, {page}",
+            params.data_block_size
+        ));
     }
 }
 

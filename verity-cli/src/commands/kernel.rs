@@ -27,19 +27,26 @@ impl Steps for DebugSteps<'_> {
     }
 }
 
-/// Reads a device's name, or its path below /dev/mapper.
-pub(super) fn name(text: &str) -> Result<DeviceName, Failure> {
-    text.strip_prefix("/dev/mapper/").unwrap_or(text).parse().map_err(|error| bad_name(&error))
+/// Reads the name of a device that should be there, or its path below /dev/mapper.
+pub(super) fn parse(text: &str) -> Result<DeviceName, NameError> {
+    text.strip_prefix("/dev/mapper/").unwrap_or(text).parse()
 }
 
-/// What is wrong with a name.
-pub(super) fn bad_name(error: &NameError) -> Failure {
-    let text = match error {
-        NameError::TooLong { .. } => "Name is too long.",
-        NameError::Character('/') => "Name must not contain '/' character.",
-        _ => "Cannot use device name, name is invalid or still in use.",
+/// What is wrong with the name of a device that is to be made.
+pub(super) fn bad_name(error: &NameError, name: &str) -> Failure {
+    let in_use = format!("Cannot use device {name}, name is invalid or still in use.");
+    let (code, text) = match error {
+        NameError::TooLong { .. } => (Code::General, format!("{}\n{in_use}", too_long(name))),
+        NameError::Character('/') => (Code::General, format!("Name \"{name}\" invalid. It contains \"/\".")),
+        // The kernel is who refuses it, in words of its own.
+        _ => (Code::NoDevice, in_use),
     };
-    Failure::argument(error).hint("give another name").veritysetup(Code::General, text)
+    Failure::argument(error).hint("give another name").veritysetup(code, text)
+}
+
+/// libdevmapper's words.
+pub(super) fn too_long(name: &str) -> String {
+    format!("Name \"{name}\" too long.")
 }
 
 /// The failure that an error is.

@@ -28,7 +28,11 @@ impl Layout {
         area: &AreaOptions,
         session: &Session,
     ) -> Result<Self, Failure> {
-        let place = area.area()?;
+        let invalid = format!("Device {} is not a valid VERITY device.", hash.path.display());
+        let place = area.area().map_err(|failure| {
+            let (code, text) = failure.as_veritysetup();
+            failure.veritysetup(code, format_args!("{text}\n{invalid}"))
+        })?;
         session.debug(|| {
             format!(
                 "Reading VERITY header of size {} on device {}, offset {}.",
@@ -40,8 +44,10 @@ impl Layout {
         let mut bytes = [0; Superblock::SIZE];
         let length = read_up_to(&hash.file, &mut bytes, area.hash_offset).map_err(|error| {
             Failure::system(format_args!("hash device {:?} cannot be read", hash.path), &error)
+                .veritysetup(Code::General, &invalid)
         })?;
-        let superblock = Superblock::parse(&bytes[..length]).map_err(|error| bad_superblock(hash, &error))?;
+        let superblock = Superblock::parse(&bytes[..length])
+            .map_err(|error| bad_superblock(hash, &error, &bytes[ALGORITHM]))?;
         let geometry = Geometry::new(&superblock.params, superblock.data_blocks, place)
             .map_err(|error| bad_geometry(&error))?;
         Ok(Self { uuid: Some(superblock.uuid), params: superblock.params, geometry })
@@ -181,7 +187,11 @@ impl TreeOptions {
             .hint("a tree covers at least one whole block")
             .veritysetup(
                 Code::General,
-                format_args!("Header detected but device {} is too small.", path.display()),
+                if data.size < 512 {
+                    format!("Header detected but device {} is too small.", path.display())
+                } else {
+                    "Hash area overflow.".to_owned()
+                },
             )),
             _ if surplus != 0 && !session.is_veritysetup() => Err(Failure::new(
                 Code::General,
@@ -225,7 +235,10 @@ fn read_up_to(source: &dyn ReadAt, buffer: &mut [u8], offset: u64) -> io::Result
     Ok(filled)
 }
 
-fn bad_superblock(hash: &Input, error: &SuperblockError) -> Failure {
+/// Where a superblock holds the algorithm's name.
+const ALGORITHM: std::ops::Range<usize> = 32..64;
+
+fn bad_superblock(hash: &Input, error: &SuperblockError, algorithm: &[u8]) -> Failure {
     let path = hash.path.display();
     let hint = match error {
         SuperblockError::Magic | SuperblockError::Short(_) => {
@@ -243,7 +256,11 @@ fn bad_superblock(hash: &Input, error: &SuperblockError) -> Failure {
             format!("Unsupported VERITY hash type {}.\n{invalid}", unknown.0)
         }
         SuperblockError::BlockSize { .. } => format!("Unsupported VERITY block size.\n{invalid}"),
-        SuperblockError::SaltSize(_) | SuperblockError::NotZero(_) | SuperblockError::AlgorithmText => {
+        SuperblockError::Algorithm(_) | SuperblockError::AlgorithmText => {
+            let name = algorithm.split(|&byte| byte == 0).next().unwrap_or_default();
+            format!("Hash algorithm {} not supported.\n{invalid}", String::from_utf8_lossy(name))
+        }
+        SuperblockError::SaltSize(_) | SuperblockError::NotZero(_) => {
             format!("VERITY header corrupted.\n{invalid}")
         }
         _ => invalid,

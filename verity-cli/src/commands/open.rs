@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use verity_core::device::{
-    self, Activation, Check, Corruption, DeviceName, OnError, Sharing, TableOptions, Verdict,
+    self, Activation, Check, Corruption, DeviceName, Error, OnError, Sharing, TableOptions, Verdict,
 };
 use verity_core::veritytab::SignatureSource;
 
 use super::kernel;
 use super::layout::Layout;
 use super::parity::Parity;
-use super::root::{self, RootArguments};
+use super::root::{self, RootArguments, RootText};
 use crate::cli::help::exit_codes;
 use crate::cli::options::{AreaOptions, Common, FecOptions, TreeOptions};
 use crate::failure::{Code, Failure};
@@ -193,7 +193,8 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     let options = &arguments.options;
     options.fec.device(session)?;
     let table = options.device.table_options()?;
-    let name: DeviceName = arguments.name.parse().map_err(|error| kernel::bad_name(&error))?;
+    let name: DeviceName =
+        arguments.name.parse().map_err(|error| kernel::bad_name(&error, &arguments.name))?;
     let root_hash = options.root.text(session)?;
     let signature = options.root_hash_signature.clone().map(SignatureSource::File);
 
@@ -217,7 +218,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     }
     let steps = kernel::DebugSteps { session, name: &name };
     let active =
-        device::activate_with(&activation, &steps).map_err(|error| kernel::failure(&error, session))?;
+        device::activate_with(&activation, &steps).map_err(|error| failure(&error, &name, session))?;
     if active.status.verdict == Verdict::Corrupted {
         if session.is_veritysetup() {
             output::plain("Verity device detected corruption after activation.");
@@ -234,8 +235,7 @@ pub(super) struct Request<'a> {
     pub(super) name: &'a DeviceName,
     pub(super) data: &'a Path,
     pub(super) hash: &'a Path,
-    /// In hexadecimal.
-    pub(super) root_hash: &'a str,
+    pub(super) root_hash: &'a RootText,
     pub(super) tree: &'a TreeOptions,
     pub(super) area: &'a AreaOptions,
     pub(super) fec: &'a FecOptions,
@@ -262,5 +262,18 @@ impl Request<'_> {
         };
         activation.options = self.table;
         Ok(activation)
+    }
+}
+
+/// veritysetup's `open` says more than other actions where it may not ask the kernel.
+fn failure(error: &Error, name: &DeviceName, session: &Session) -> Failure {
+    let failure = kernel::failure(error, session);
+    match error {
+        Error::Permission { .. } if session.is_veritysetup() => {
+            let (code, text) = failure.as_veritysetup();
+            let more = format!("Cannot use device {name}, name is invalid or still in use.");
+            failure.veritysetup(code, format_args!("{text}\n{more}"))
+        }
+        _ => failure,
     }
 }

@@ -23,6 +23,21 @@ pub(crate) struct RootArguments {
     root_hash_file: Option<PathBuf>,
 }
 
+/// A root hash before the algorithm is known that gives its length.
+#[derive(Debug)]
+pub(crate) struct RootText {
+    text: String,
+    /// The file that it comes from, where that is read as veritysetup does: so far as the root hash is long.
+    prefix_of: Option<PathBuf>,
+}
+
+impl RootText {
+    /// A text that stands by itself.
+    pub(crate) const fn whole(text: String) -> Self {
+        Self { text, prefix_of: None }
+    }
+}
+
 impl RootArguments {
     /// Whether there is one.
     pub(crate) fn is_given(&self) -> bool {
@@ -35,14 +50,17 @@ impl RootArguments {
     }
 
     /// The text, read before anything else is opened.
-    pub(crate) fn text(&self, session: &Session) -> Result<String, Failure> {
+    pub(crate) fn text(&self, session: &Session) -> Result<RootText, Failure> {
         match (&self.root_hash, &self.root_hash_file) {
             (Some(_), Some(_)) if !session.is_veritysetup() => {
                 Err(Failure::argument("the root hash is given twice, as an argument and as --root-hash-file")
                     .hint("leave one of them out"))
             }
-            (_, Some(path)) => RootHashFile::read(path),
-            (Some(text), None) => Ok(text.to_string_lossy().into_owned()),
+            (_, Some(path)) => Ok(RootText {
+                text: RootHashFile::read(path)?,
+                prefix_of: session.is_veritysetup().then(|| path.clone()),
+            }),
+            (Some(text), None) => Ok(RootText::whole(text.to_string_lossy().into_owned())),
             (None, None) => Err(Failure::argument("the root hash is missing")
                 .hint("give it as the last argument, or --root-hash-file PATH")
                 .veritysetup(
@@ -54,10 +72,18 @@ impl RootArguments {
 }
 
 /// Parses the text as a digest of the tree's algorithm.
-pub(crate) fn parse(text: &str, algorithm: Algorithm) -> Result<RootHash, Failure> {
+pub(crate) fn parse(root: &RootText, algorithm: Algorithm) -> Result<RootHash, Failure> {
+    let RootText { text, prefix_of } = root;
+    let digits = 2 * algorithm.digest_size();
+    let (text, complaint) = match prefix_of {
+        Some(path) => {
+            (text.get(..digits).unwrap_or(text), format!("Invalid root hash file {}.", path.display()))
+        }
+        None => (text.as_str(), "Invalid root hash string specified.".to_owned()),
+    };
     RootHash::from_hex(algorithm, text).map_err(|error| {
         Failure::argument(error)
             .hint("give the root hash as format printed it")
-            .veritysetup(Code::General, "Invalid root hash string specified.")
+            .veritysetup(Code::General, complaint)
     })
 }

@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FallocateFlags, OFlag, fallocate};
+use nix::unistd::{AccessFlags, access};
 use verity_core::io::WriteAt;
 use verity_core::superblock::Superblock;
 
@@ -66,6 +67,8 @@ impl Plan {
     pub(crate) fn inspect(path: &Path, role: Role) -> Result<Self, Failure> {
         let existing = match input::inspect(path, role) {
             Ok(metadata) => {
+                access(path, AccessFlags::R_OK)
+                    .map_err(|errno| input::unreachable(path, role, &errno.into()))?;
                 if role == Role::Hash {
                     // What is in its journal must not come back over a new tree.
                     refuse_unfinished(path, role)?;

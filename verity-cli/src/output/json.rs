@@ -277,8 +277,8 @@ fn entry(entry: &Attached) -> Value {
     ])
 }
 
-pub(crate) fn inactive(name: &DeviceName) -> Value {
-    json!({"command": "status", "name": name.to_string(), "node": text(&name.node()), "active": false})
+pub(crate) fn inactive(name: &str, node: &Path) -> Value {
+    json!({"command": "status", "name": name, "node": text(node), "active": false})
 }
 
 pub(crate) fn status(info: &DeviceInfo) -> Value {

@@ -108,7 +108,7 @@ pub enum Deactivated {
 /// what device-mapper itself can answer.
 pub fn deactivate(name: &DeviceName, removal: Removal) -> Result<Deactivated, Error> {
     let mapper = Mapper::open()?;
-    let device = verity_device(&mapper, name)?;
+    let device = removable(&mapper, name)?;
     let loops: Vec<Attached> = below(&device).into_iter().filter_map(Attached::autoclearing).collect();
     if mapper.remove(name, removal)? {
         return Ok(Deactivated::Deferred);
@@ -122,10 +122,20 @@ pub fn deactivate(name: &DeviceName, removal: Removal) -> Result<Deactivated, Er
 /// [`Error::NotActive`], [`Error::NotVerity`], and what device-mapper itself can answer.
 pub fn cancel_deferred(name: &DeviceName) -> Result<(), Error> {
     let mapper = Mapper::open()?;
-    let device = verity_device(&mapper, name)?;
+    let device = removable(&mapper, name)?;
     mapper.cancel_deferred(name)?;
     // Where there is no udev the node went when the removal was put off.
     mapper.ensure_node(name, device.number).map(drop)
+}
+
+/// A verity device, or what was one until its table was replaced, as `dmsetup wipe_table` does with a device that is to go.
+fn removable(mapper: &Mapper, name: &DeviceName) -> Result<Device, Error> {
+    let device = mapper.device(name)?;
+    if device.is_verity() || device.was_verity() {
+        Ok(device)
+    } else {
+        Err(Error::NotVerity { name: name.clone(), found: device.kinds() })
+    }
 }
 
 fn verity_device(mapper: &Mapper, name: &DeviceName) -> Result<Device, Error> {

@@ -61,10 +61,15 @@ impl Device {
     /// Whether the device is dm-verity's: by its table, or, where none was loaded yet, by its UUID.
     pub(super) fn is_verity(&self) -> bool {
         match self.targets.as_slice() {
-            [] => self.uuid.as_ref().is_some_and(|uuid| uuid.starts_with(UUID_PREFIX)),
+            [] => self.was_verity(),
             [target] => target.kind == TARGET,
             _ => false,
         }
+    }
+
+    /// Whether it was made as a verity device, whatever its table is now.
+    pub(super) fn was_verity(&self) -> bool {
+        self.uuid.as_ref().is_some_and(|uuid| uuid.starts_with(UUID_PREFIX))
     }
 
     /// The types of the targets, for messages.
