@@ -222,7 +222,7 @@ fn extract_reports() {
     let mut expected = formatted.clone();
     expected.as_object_mut().unwrap().remove("command");
     for (field, value) in fields {
-        assert_eq!(expected.get(&*field).unwrap_or(&json!(0)), value, "{field}");
+        assert_eq!(expected.get(field).unwrap_or(&json!(0)), value, "{field}");
     }
     // Zeros are holes, whatever they were before.
     assert!(sandbox.read("copy") == data);
@@ -247,7 +247,8 @@ fn damage_is_restored_from_parity() {
     assert_eq!(sandbox.content(), before, "nothing is mended");
     sandbox.verity(&format!("extract data hash {root} copy --fec-device fec")).is(0, "", note);
     assert!(sandbox.read("copy") == pattern(300 * 4096));
-    let document = sandbox.verity(&format!("extract -q data hash {root} copy2 --fec-device fec --json")).json();
+    let document =
+        sandbox.verity(&format!("extract -q data hash {root} copy2 --fec-device fec --json")).json();
     assert_eq!(document["repaired_blocks"], 2);
     // Too much is too much: three blocks of one codeword, where two can be restored.
     for block in [101, 103, 105] {
@@ -346,12 +347,8 @@ fn an_interrupted_extract_leaves_nothing() {
     let arguments = format!("extract data hash {} copy --threads 1 --debug", root.trim());
     // True if it was in time.
     let interrupt = |signal: Signal| {
-        let mut child = sandbox
-            .verity_command(&arguments)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            sandbox.verity_command(&arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         assert!(lines.any(|line| line.unwrap().contains("Copying")), "it ended before it began");
         kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
