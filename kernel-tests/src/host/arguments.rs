@@ -68,6 +68,9 @@ pub(super) struct Run {
     /// Keep the console logs of guests where nothing failed too
     #[arg(long)]
     pub(super) keep_logs: bool,
+    /// Print what cases say, too: figures, the rows of comparisons
+    #[arg(long)]
+    pub(super) say: bool,
     /// One line of JSON per outcome on standard output, and no table
     #[arg(long)]
     pub(super) json: bool,

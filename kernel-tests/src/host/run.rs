@@ -76,6 +76,9 @@ pub(super) fn run(arguments: &Run) -> anyhow::Result<ExitCode> {
             };
             let time = report::seconds(outcome.millis);
             eprintln!("{word:>7}  {:<6} {time:>9}  {}", kernels[kernel].label, cases[case].name);
+            for line in outcome.said.iter().filter(|_| arguments.say) {
+                eprintln!("         {line}");
+            }
         };
         let mut outcomes = schedule::run(&cases, &prepared.bootables, jobs, &settings, &heard);
         logs.keep(&settings.folder, &mut outcomes, round)?;

@@ -9,6 +9,7 @@ done
 
 ## format into one file
 cp data both
+truncate -s 2097152 both
 run veritysetup format both both $FIXED --data-blocks 300 --hash-offset 1228800 --fec-device both --fec-offset 2097152
 run veritysetup verify both both "$root" --hash-offset 1228800 --fec-device both --fec-offset 2097152
 
@@ -17,6 +18,7 @@ run veritysetup format data hash $FIXED --fec-device other --fec-offset 8192
 run veritysetup verify data hash "$root" --fec-device other --fec-offset 8192
 
 ## roots that there are not
+#~ stderr: fec-roots
 for roots in 0 1 25 255; do
     run veritysetup format data new $FIXED --fec-device other --fec-roots $roots
 done
@@ -36,6 +38,7 @@ run veritysetup verify data hash "$root" --fec-device parity
 run veritysetup verify -v data hash "$root" --fec-device parity
 
 ## verify a damaged image that cannot
+#~ stdout stderr: 2
 for place in 0 8192 16384 24576 32768; do
     flip data $place
 done
@@ -45,5 +48,6 @@ run veritysetup verify data hash "$root" --fec-device parity
 run veritysetup verify data hash "1${root#?}" --fec-device parity
 
 ## parity that is missing
+#~ stderr: fec-device
 run veritysetup verify data hash "$root" --fec-device missing
 run veritysetup dump hash --fec-device missing

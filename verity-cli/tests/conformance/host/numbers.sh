@@ -98,6 +98,7 @@ try --data-blocks 17
 try --data-blocks 1000000
 
 ## fec roots without a device
+#~ stdout stderr: fec-roots
 try --fec-roots 2
 try --fec-roots 1
 try --fec-roots 25

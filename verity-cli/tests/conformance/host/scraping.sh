@@ -23,11 +23,11 @@ done
 
 ## fields of dump
 run veritysetup dump hash
-veritysetup format data hash $FIXED >format
-veritysetup dump hash >dump
-run diff dump format
-run echo "$(awk -F: '/^Data blocks/ { gsub(/[ \t]/, "", $2); print $2 }' dump)"
-rm format dump
+veritysetup format data hash $FIXED >formatted
+veritysetup dump hash >dumped
+run diff dumped formatted
+run echo "$(awk -F: '/^Data blocks/ { gsub(/[ \t]/, "", $2); print $2 }' dumped)"
+rm formatted dumped
 
 ## results on stdout, errors on stderr
 veritysetup format data hash $FIXED >out 2>err
@@ -131,7 +131,7 @@ for option in cancel-deferred check-at-most-once data-block-size data-blocks deb
     fec-roots format hash hash-block-size hash-offset ignore-corruption ignore-zero-blocks no-superblock \
     panic-on-corruption restart-on-corruption root-hash-file root-hash-signature salt use-tasklets uuid verbose \
     help usage version; do
-    veritysetup --help | grep -q -e "--$option[ =]" && echo $option
+    veritysetup --help | grep -q -e "--${option}[ =]" && echo $option
 done
 
 ## actions that scripts look for in help

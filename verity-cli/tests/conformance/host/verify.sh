@@ -25,8 +25,8 @@ run veritysetup verify -v data hash
 ## a root hash file
 printf %s "$root" >file
 echo "$root" >line
-printf '%s\nmore\n' "$root" >more
-for file in file line more; do
+printf '%s\nmore\n' "$root" >longer
+for file in file line longer; do
     run veritysetup verify data hash --root-hash-file $file
 done
 
