@@ -120,7 +120,7 @@ fn wrong_arguments() {
         ("format data hash --salt ab --salt cd", "--salt is given twice"),
         (
             "dump hash --salt ab",
-            "option --salt does not go with dump, only with format, verify, update, repair, fec, open",
+            "option --salt does not go with dump, only with format, verify, cat, extract, update, repair, fec, open",
         ),
         ("close name --deferred --cancel-deferred", "--deferred and --cancel-deferred exclude each other"),
         (
