@@ -100,7 +100,7 @@ pub(super) fn read(cli: &Command, arguments: &[OsString]) -> Result<Read, Failur
             options.push((name, value));
         }
     }
-    line(options, plain).map(Read::Line)
+    line(options, &plain).map(Read::Line)
 }
 
 /// An option as it was found, with the value that was in the same word.
@@ -167,7 +167,7 @@ fn number(value: &OsStr, most: u64) -> Result<OsString, Failure> {
 }
 
 /// What clap gets.
-fn line(options: Vec<(String, Option<OsString>)>, plain: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
+fn line(options: Vec<(String, Option<OsString>)>, plain: &[OsString]) -> Result<Vec<OsString>, Failure> {
     let Some((action, plain)) = plain.split_first() else { return Err(problem::no_command()) };
     // The old name takes its arguments in another order, which cannot be told where there is one argument at most.
     if !action.to_str().is_some_and(is_action) || (action == "create" && plain.len() < 2) {
