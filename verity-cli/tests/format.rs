@@ -70,6 +70,7 @@ fn the_document() {
         "hash_start_block": 1,
         "hash_area_end": 8192,
         "root_hash": ROOT_OF_16,
+        "fec": null,
     });
     assert_eq!(run.json(), expected);
     assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""));
