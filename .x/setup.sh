@@ -9,6 +9,8 @@ readonly debian_packages=(
     ca-certificates                       # crates.io over TLS
     cryptsetup-bin                        # veritysetup, the tests' peer
     busybox-static dmsetup mount          # tools in a guest
+    openssl keyutils                      # keys and signatures in the tests
+    ovmf                                  # firmware of guests that start through UEFI
     mmdebstrap umoci attr erofs-utils     # the demo's layers
     shellcheck                            # lint of this script
 )

@@ -104,6 +104,8 @@ pub(crate) struct OwnBoot {
     pub(crate) without_modules: &'static [&'static str],
     /// Sizes of empty extra disks, in MiB: `/dev/vda`, ...
     pub(crate) disks_mib: &'static [u64],
+    /// UEFI firmware, whose `db` holds the certificate of the tests' trusted key, instead of a BIOS.
+    pub(crate) uefi: bool,
     /// How the guest must end.
     pub(crate) ending: Ending,
 }
@@ -111,7 +113,8 @@ pub(crate) struct OwnBoot {
 impl OwnBoot {
     /// Whether its guest starts like any other.
     pub(crate) fn starts_plain(&self) -> bool {
-        self.arguments.is_empty() && self.without_modules.is_empty() && self.disks_mib.is_empty()
+        let Self { arguments, without_modules, disks_mib, uefi, ending: _ } = self;
+        arguments.is_empty() && without_modules.is_empty() && disks_mib.is_empty() && !uefi
     }
 }
 

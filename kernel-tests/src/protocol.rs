@@ -7,6 +7,12 @@ use std::io::{self, BufRead, Write};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+/// Where the guest finds keys: `NAME.key` and the certificate `NAME.pem`, which is in `NAME.der`, too.
+pub(crate) const KEYS: &str = "/etc/keys";
+
+/// The name of the key whose certificate the firmware's `db` holds, if the guest has such firmware.
+pub(crate) const TRUSTED_KEY: &str = "trusted";
+
 /// From the harness to the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -94,15 +100,23 @@ pub(crate) fn send<T: Serialize>(mut to: impl Write, message: &T) -> io::Result<
     to.flush()
 }
 
-/// Reads one message; `None` at the end of the stream.
+/// Ends a line that someone else may have begun: firmware writes to every serial port.
+pub(crate) fn begin(mut to: impl Write) -> io::Result<()> {
+    to.write_all(b"\n")
+}
+
+/// Reads one message; `None` at the end of the stream. Empty lines are passed over.
 ///
 /// # Errors
 ///
 /// The stream's own, and `InvalidData` with the line in it for a line that is no message.
 pub(crate) fn receive<T: DeserializeOwned>(from: &mut impl BufRead) -> io::Result<Option<T>> {
     let mut line = Vec::new();
-    if from.read_until(b'\n', &mut line)? == 0 {
-        return Ok(None);
+    while matches!(line.as_slice(), [] | [b'\n']) {
+        line.clear();
+        if from.read_until(b'\n', &mut line)? == 0 {
+            return Ok(None);
+        }
     }
     serde_json::from_slice(&line).map(Some).map_err(|error| {
         let line = String::from_utf8_lossy(&line);
@@ -150,6 +164,18 @@ mod tests {
         for message in messages {
             assert_eq!(receive(&mut reader).expect("what was sent"), Some(message));
         }
+    }
+
+    #[test]
+    fn what_firmware_wrote_ends_where_the_guest_begins() {
+        let mut wire = b"\x1b[2J some firmware".to_vec();
+        for _ in 0..2 {
+            begin(&mut wire).expect("a Vec takes everything");
+        }
+        send(&mut wire, &ToGuest::Done).expect("a Vec takes everything");
+        let mut reader = wire.as_slice();
+        receive::<ToGuest>(&mut reader).expect_err("the firmware's line");
+        assert_eq!(receive(&mut reader).expect("what was sent"), Some(ToGuest::Done));
     }
 
     #[test]

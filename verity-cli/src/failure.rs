@@ -104,6 +104,13 @@ impl Failure {
         self
     }
 
+    /// Says what it happened to, in front of what happened.
+    #[must_use]
+    pub(crate) fn within(mut self, place: impl fmt::Display) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl fmt::Display) -> Self {
         self.hint = Some(hint.to_string());

@@ -120,7 +120,7 @@ fn wrong_arguments() {
         ("format data hash --salt ab --salt cd", "--salt is given twice"),
         (
             "dump hash --salt ab",
-            "option --salt does not go with dump, only with format, verify, update, repair, fec, open",
+            "option --salt does not go with dump, only with format, verify, cat, extract, update, repair, fec, open",
         ),
         ("close name --deferred --cancel-deferred", "--deferred and --cancel-deferred exclude each other"),
         (
@@ -138,16 +138,6 @@ fn a_flag_may_be_said_twice() {
     let sandbox = Sandbox::with_data(1);
     let told = sandbox.verity("format data hash -v -v --no-superblock --no-superblock").success();
     assert!(told.ends_with("Command successful.\n"), "{told}");
-}
-
-#[test]
-fn what_this_version_does_not_do_is_refused() {
-    let (sandbox, root) = Sandbox::formatted(1);
-    let before = sandbox.content();
-    let run = sandbox.verity(&format!("open data name hash {root} --root-hash-signature file"));
-    let message = "--root-hash-signature: this version does not check signatures";
-    refused(&run, message, "leave the option out, or use veritysetup for this image");
-    assert_eq!(sandbox.content(), before);
 }
 
 #[test]

@@ -222,7 +222,7 @@ fn extract_reports() {
     let mut expected = formatted.clone();
     expected.as_object_mut().unwrap().remove("command");
     for (field, value) in fields {
-        assert_eq!(expected.get(&*field).unwrap_or(&json!(0)), value, "{field}");
+        assert_eq!(expected.get(field).unwrap_or(&json!(0)), value, "{field}");
     }
     // Zeros are holes, whatever they were before.
     assert!(sandbox.read("copy") == data);

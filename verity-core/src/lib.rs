@@ -7,12 +7,12 @@
 //!
 //! Four floors, each of which imports only those below:
 //!
-//! 1. Values, without I/O: [`algorithm`], [`block`], [`params`], [`superblock`], [`geometry`]. A value that exists
-//!    is valid.
+//! 1. Values, without I/O: [`algorithm`], [`block`], [`params`], [`superblock`], [`geometry`], [`signature`]. A
+//!    value that exists is valid.
 //! 2. Engines: [`digest`], [`tree`], [`fec`], [`repair`], [`reader`], [`journal`], over the positions of [`io`], watched through
 //!    [`progress`].
 //! 3. Kernel: `device`.
-//! 4. Products that put these together; still to come.
+//! 4. Products that put these together: `veritytab`.
 //!
 //! # Building and verifying in memory
 //!
@@ -47,6 +47,9 @@ pub mod params;
 pub mod progress;
 pub mod reader;
 pub mod repair;
+pub mod signature;
 pub mod superblock;
 pub mod tree;
+#[cfg(feature = "device")]
+pub mod veritytab;
 mod workers;

@@ -21,8 +21,10 @@ mod races;
 mod reading;
 mod refusals;
 mod rollback;
+mod signatures;
 mod tools;
 mod udev;
+mod veritytab;
 
 #[cfg(feature = "host")]
 pub(crate) use demo::case as demo;
@@ -53,6 +55,8 @@ pub(crate) fn all() -> Vec<Case> {
         races::cases(),
         reading::cases(),
         lacking::cases(),
+        signatures::cases(),
+        veritytab::cases(),
     ]
     .into_iter()
     .flatten()

@@ -300,6 +300,7 @@ fn fec(context: &mut Context) -> anyhow::Result<()> {
     remove("parity")
 }
 
+/// The key, not the signature in it: there is none.
 fn signature(context: &mut Context) -> anyhow::Result<()> {
     let image = Image::new(context, Params::default(), BLOCKS)?;
     let mut activation = image.activation("unsigned")?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 
 use crate::guest::{Context, KernelObjects, Output, Program, pattern, read_direct};
+use crate::protocol::{KEYS, TRUSTED_KEY};
 
 /// Blocks of data and of hashes, in bytes.
 pub(super) const BLOCK: usize = 4096;
@@ -161,6 +162,38 @@ impl Image {
             read_direct(&node(name), 0, self.blocks * BLOCK).with_context(|| format!("reading {name}"))?;
         ensure!(read == pattern(read.len(), 11), "{name} does not hold what its data file held");
         Ok(())
+    }
+}
+
+/// A key of the run's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Key {
+    /// The one whose certificate the firmware's `db` holds, where the guest has such firmware.
+    Trusted,
+    /// One that no kernel knows.
+    Stranger,
+    /// Another one with the trusted one's issuer and serial number, by which a signature names its key.
+    Impostor,
+}
+
+impl Key {
+    /// A file of this key's.
+    pub(super) fn file(self, form: &str) -> String {
+        let name = match self {
+            Self::Trusted => TRUSTED_KEY,
+            Self::Stranger => "stranger",
+            Self::Impostor => "impostor",
+        };
+        format!("{KEYS}/{name}.{form}")
+    }
+
+    /// Signs `text` as the kernel wants a root hash to be signed; the file with the signature.
+    pub(super) fn sign(self, context: &Context, text: &str) -> anyhow::Result<PathBuf> {
+        let to = context.path(&format!("{self:?}-{}.p7s", text.get(..8).unwrap_or_default()));
+        let sign = Program::new("openssl").words("smime -sign -nocerts -noattr -binary -outform der");
+        let sign = sign.arg("-inkey").arg(self.file("key")).arg("-signer").arg(self.file("pem"));
+        sign.arg("-out").arg(&to).input(text).succeed()?;
+        Ok(to)
     }
 }
 

@@ -100,6 +100,7 @@ fn channel() -> anyhow::Result<File> {
     let mut settings = tcgetattr(&port).context("reading the port's settings")?;
     cfmakeraw(&mut settings);
     tcsetattr(&port, SetArg::TCSANOW, &settings).context("setting the port raw")?;
+    protocol::begin(&port).context("writing to the port")?;
     Ok(port)
 }
 

@@ -110,6 +110,9 @@ pub(super) struct Shell {
     /// Added to the kernel command line
     #[arg(long = "append", value_name = "ARGUMENT", allow_hyphen_values = true)]
     pub(super) append: Vec<String>,
+    /// Start through UEFI firmware, whose db holds the certificate of /etc/keys/trusted.key
+    #[arg(long)]
+    pub(super) uefi: bool,
     /// A raw image as a disk of the guest, read-only: /dev/vda and so on
     #[arg(long = "disk", value_name = "FILE")]
     pub(super) disks: Vec<PathBuf>,

@@ -60,8 +60,12 @@ pub(super) fn run(arguments: &Demo) -> anyhow::Result<ExitCode> {
         disks.extend([data, hash].map(|image| Disk { image, read_only: true }));
     }
 
-    let settings =
-        Settings { accelerator: prepared.accelerator, guest_limit: GUEST_LIMIT, folder: folder.to_owned() };
+    let settings = Settings {
+        accelerator: prepared.accelerator,
+        firmware: prepared.firmware.clone(),
+        guest_limit: GUEST_LIMIT,
+        folder: folder.to_owned(),
+    };
     let booting = Instant::now();
     let mut session = Session::boot(bootable, &OwnBoot::default(), disks, &settings, GUEST)?;
     println!("2. A virtual machine with Linux {} gets layers and trees as disks", bootable.kernel.version);

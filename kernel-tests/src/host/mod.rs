@@ -3,9 +3,11 @@
 mod accel;
 mod arguments;
 mod demo;
+mod firmware;
 mod guest_build;
 mod initramfs;
 mod kernels;
+mod keys;
 mod modules;
 mod monitor;
 mod power;

@@ -44,8 +44,12 @@ pub(super) fn run(arguments: &PowerCuts) -> anyhow::Result<ExitCode> {
     let bootable = prepared.bootables.first().context("no kernel")?;
     let folder = prepared.folder.path();
     let disk = make_disk(&prepared.verity, folder)?;
-    let settings =
-        Settings { accelerator: prepared.accelerator, guest_limit: GUEST_LIMIT, folder: folder.to_owned() };
+    let settings = Settings {
+        accelerator: prepared.accelerator,
+        firmware: prepared.firmware.clone(),
+        guest_limit: GUEST_LIMIT,
+        folder: folder.to_owned(),
+    };
     let power = Power::new(bootable, &settings, disk)?;
     let duration = power.uncut().context("without a cut")?;
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

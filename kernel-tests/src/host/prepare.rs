@@ -12,9 +12,11 @@ use tempfile::TempDir;
 
 use super::accel::Accelerator;
 use super::arguments::Choice;
+use super::firmware::Firmware;
 use super::guest_build;
 use super::initramfs::{Initramfs, find_program};
 use super::kernels::{self, Kernel};
+use super::keys::Keys;
 use super::modules;
 use super::qemu;
 use super::session::Bootable;
@@ -26,6 +28,8 @@ const HOST_PROGRAMS: &[(&str, &str)] = &[
     ("dmsetup", "dmsetup"),
     ("losetup", "mount"),
     ("mkfs.erofs", "erofs-utils"),
+    ("openssl", "openssl"),
+    ("keyctl", "keyutils"),
 ];
 
 /// A working folder, gone with the value, and what was put into it.
@@ -34,6 +38,8 @@ pub(super) struct Prepared {
     pub(super) bootables: Vec<Bootable>,
     /// How guests are run here.
     pub(super) accelerator: Accelerator,
+    /// For guests that start through UEFI.
+    pub(super) firmware: Firmware,
     /// For what a run leaves while it lasts.
     pub(super) folder: TempDir,
     /// The command line under test, for use on this machine.
@@ -65,6 +71,9 @@ pub(super) fn prepare(kernels: Vec<Kernel>) -> anyhow::Result<Prepared> {
         common.host_program(&program)?;
     }
     udev::add(&mut common)?;
+    let keys = Keys::make(folder.path())?;
+    keys.add(&mut common)?;
+    let firmware = Firmware::trusting(&keys.trusted()?, folder.path())?;
     common.program("bin/busybox", &busybox()?)?;
     let newest = kernels.last().context("no kernel")?.image.clone();
     let (programs, accelerator) = thread::scope(|scope| {
@@ -85,7 +94,7 @@ pub(super) fn prepare(kernels: Vec<Kernel>) -> anyhow::Result<Prepared> {
             Ok(Bootable { kernel, initramfs })
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
-    Ok(Prepared { bootables, accelerator, folder, verity: programs.verity })
+    Ok(Prepared { bootables, accelerator, firmware, folder, verity: programs.verity })
 }
 
 fn write(common: &Initramfs, kernel: &Kernel, to: &Path) -> anyhow::Result<()> {

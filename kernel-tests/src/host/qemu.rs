@@ -16,6 +16,7 @@ use crate::case::Ending;
 use crate::protocol::{self, FromGuest, ToGuest};
 
 use super::accel::Accelerator;
+use super::firmware::Firmware;
 use super::monitor::{Monitor, Report};
 
 /// The program.
@@ -65,6 +66,8 @@ pub(super) struct Plan<'a> {
     pub(super) disks: Vec<Disk>,
     /// How its processor is run.
     pub(super) accelerator: Accelerator,
+    /// What it starts through, if not a BIOS. Its variables are this machine's own.
+    pub(super) firmware: Option<Firmware>,
     /// The state of a like machine, to go on from it instead of booting.
     pub(super) state: Option<&'a Path>,
 }
@@ -76,7 +79,18 @@ impl Plan<'_> {
     pub(super) fn command(&self) -> Command {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--", QEMU]);
-        command.args(["-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35"]);
+        command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
+        match &self.firmware {
+            None => command.args(["-machine", "q35"]),
+            Some(Firmware { code, variables }) => command
+                .args([
+                    "-blockdev",
+                    &flash("code", code, true),
+                    "-blockdev",
+                    &flash("variables", variables, false),
+                ])
+                .args(["-machine", "q35,pflash0=code,pflash1=variables"]),
+        };
         command.args(self.accelerator.arguments());
         command.args(["-smp", "2", "-m", "768"]);
         // An end is an end: a restart stops QEMU, as a panic does, and each says which it was.
@@ -106,6 +120,12 @@ impl Plan<'_> {
         }
         command
     }
+}
+
+/// A flash memory, as QEMU is told of it.
+fn flash(name: &str, image: &Path, read_only: bool) -> String {
+    let file = json!({ "driver": "file", "filename": image });
+    json!({ "driver": "raw", "node-name": name, "read-only": read_only, "file": file }).to_string()
 }
 
 /// What comes from a machine.

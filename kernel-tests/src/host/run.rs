@@ -62,6 +62,7 @@ pub(super) fn run(arguments: &Run) -> anyhow::Result<ExitCode> {
         let round_started = Instant::now();
         let settings = Settings {
             accelerator: prepared.accelerator,
+            firmware: prepared.firmware.clone(),
             guest_limit: Duration::from_secs(arguments.timeout),
             folder: prepared.folder.path().join(format!("round{round}")),
         };

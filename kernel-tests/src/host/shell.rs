@@ -24,6 +24,7 @@ pub(super) fn run(arguments: &Shell) -> anyhow::Result<ExitCode> {
         arguments: append,
         disks,
         accelerator: prepared.accelerator,
+        firmware: arguments.uefi.then_some(prepared.firmware),
         state: None,
     };
     let status = plan

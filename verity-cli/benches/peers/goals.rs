@@ -84,6 +84,10 @@ impl Goal {
     pub(crate) const HOLES: Self = Self::at_least(100.0);
     pub(crate) const COLD: Self = Self::at_most(1.2);
     pub(crate) const UPDATE: Self = Self::at_least(20.0);
+    pub(crate) const PARITY: Self = Self::at_least(50.0).on_four_cores();
+    pub(crate) const PARITY_ONE_CORE: Self = Self::at_least(20.0);
+    pub(crate) const PARITY_COST: Self = Self::at_most(1.5);
+    pub(crate) const REPAIR: Self = Self::at_most(3.0);
     pub(crate) const SHA256: Self = Self::at_least(3.3);
     pub(crate) const SHA512: Self = Self::at_least(4.5);
     pub(crate) const OVERHEAD: Self = Self::at_most(1.15);

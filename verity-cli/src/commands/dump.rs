@@ -67,7 +67,7 @@ fn parity(
     session: &Session,
 ) -> Result<Option<Parity>, Failure> {
     let Some(device) = arguments.fec.device(session)? else { return Ok(None) };
-    let with_hash = Input::open(device, Role::Parity)?.extent.same_storage(hash.extent);
+    let with_hash = Input::open(device, Role::Parity)?.extent == hash.extent;
     let Layout { params, geometry, .. } = layout;
     Parity::new(device, &arguments.fec, params, geometry, with_hash, hash.size).map(Some)
 }

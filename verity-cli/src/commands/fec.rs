@@ -83,7 +83,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     let Layout { params, geometry, .. } = &layout;
     let root = text.map(|text| root::parse(&text, params.algorithm)).transpose()?;
     let plan = Plan::inspect(device, Role::Parity)?;
-    let with_hash = plan.extent().is_some_and(|own| own.same_storage(hash.extent));
+    let with_hash = plan.extent() == Some(hash.extent);
     let parity = Parity::new(device, &arguments.fec, params, geometry, with_hash, hash.size)?;
     if let Some(own) = plan.extent() {
         parity.check_apart(own, Some(data.extent), Some(hash.extent), geometry)?;

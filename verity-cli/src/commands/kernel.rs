@@ -3,11 +3,11 @@
 use std::io;
 use std::path::Path;
 
-use verity_core::device::{DeviceName, Error, Kind, NameError, Step, Steps};
+use verity_core::device::{DeviceName, Error, Kind, NameError, Refusal, Step, Steps};
 use verity_core::tree;
 
 use super::engine;
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, plain};
 use crate::interrupt;
 use crate::session::Session;
 
@@ -111,9 +111,47 @@ fn hint(error: &Error) -> Option<String> {
                 .to_owned()
         }
         Error::Unsupported(_) => "leave the option out, or use a newer kernel".to_owned(),
-        Error::Refused { .. } => "'dmesg' shows the kernel's own words".to_owned(),
+        Error::Key { source, .. } => key_hint(source).to_owned(),
+        Error::Refused { refusal, .. } => refusal_hint(refusal).to_owned(),
         _ => return None,
     })
+}
+
+/// What to do about a signature that cannot be handed to the kernel.
+fn key_hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "a container's seccomp profile may forbid it: allow the system calls add_key and keyctl"
+        }
+        io::ErrorKind::QuotaExceeded => {
+            "this user has too many keys: 'cat /proc/key-users'; /proc/sys/kernel/keys/ has the limits"
+        }
+        io::ErrorKind::Unsupported => "this kernel has no keys (CONFIG_KEYS); use another",
+        _ => "'keyctl show' and /proc/keys show this user's keys",
+    }
+}
+
+fn refusal_hint(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::SignatureRequired => {
+            "sign the root hash and give --root-hash-signature (dm_verity.require_signatures is on)"
+        }
+        Refusal::SignatureUnsupported => {
+            "use a kernel with CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG, or leave --root-hash-signature out"
+        }
+        Refusal::NoKey => {
+            "its certificate must be in .secondary_trusted_keys, .platform (UEFI db; Linux 6.12) or .dm-verity (Linux 7.0, once \
+             restricted): see docs/signatures.md, 'cat /proc/keys'"
+        }
+        Refusal::SignatureRejected => {
+            "sign this root hash (as lower-case text, without a newline) with the key that the kernel trusts"
+        }
+        Refusal::SignatureMalformed => {
+            "make it with 'openssl smime -sign -nocerts -noattr -binary -outform der'"
+        }
+        Refusal::SignatureAlgorithm => "sign with an RSA key and SHA-256, which every kernel has",
+        _ => "'dmesg' shows the kernel's own words",
+    }
 }
 
 /// What veritysetup prints, where scripts may look at it.
@@ -130,8 +168,12 @@ fn veritysetup(error: &Error) -> Option<(Code, String)> {
         }
         Error::NoVerityTarget => (Code::General, "Kernel does not support dm-verity mapping.".to_owned()),
         Error::InUse { path, .. } => (Code::Busy, in_use(path)),
-        // To veritysetup that is a device like one that is not there; the words are the kernel's.
-        Error::Refused { .. } => (Code::NoDevice, format!("veritysetup: {}", without_os_error(error))),
+        // libdevmapper's words. What veritysetup then looks for is no longer there, hence the code.
+        Error::Refused { name, device, source, .. } => {
+            let name = name.kernel_name();
+            let text = format!("device-mapper: reload ioctl on {name} ({device}) failed: {}", plain(source));
+            (Code::NoDevice, text)
+        }
         _ => return None,
     })
 }

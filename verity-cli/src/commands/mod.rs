@@ -1,5 +1,6 @@
 //! The commands, one file each: arguments, then work. What they print is in `output`.
 
+mod attach;
 mod benchmark;
 mod cat;
 mod changes;
@@ -31,6 +32,7 @@ use std::ffi::OsString;
 use clap::Subcommand;
 use verity_core::digest::{BACKEND_VARIABLE, BackendKind};
 
+pub(crate) use attach::{Attached, Outcome};
 pub(crate) use benchmark::Benchmark;
 pub(crate) use close::Closed;
 pub(crate) use extract::Copied;
@@ -64,6 +66,8 @@ pub(crate) enum Command {
     Create(Box<open::CreateArguments>),
     #[command(alias = "remove")]
     Close(close::Arguments),
+    AttachAll(attach::AttachArguments),
+    DetachAll(attach::DetachArguments),
     Status(status::Arguments),
     Dump(dump::Arguments),
     List(list::Arguments),
@@ -115,6 +119,8 @@ impl Command {
             Self::Open(arguments) => arguments.common(),
             Self::Create(arguments) => arguments.common(),
             Self::Close(arguments) => &arguments.common,
+            Self::AttachAll(arguments) => arguments.common(),
+            Self::DetachAll(arguments) => arguments.common(),
             Self::Status(arguments) => &arguments.common,
             Self::Dump(arguments) => &arguments.common,
             Self::List(arguments) => &arguments.common,
@@ -138,6 +144,8 @@ impl Command {
             Self::Open(arguments) => open::run(&arguments, session),
             Self::Create(arguments) => open::run(&(*arguments).into(), session),
             Self::Close(arguments) => close::run(&arguments, session),
+            Self::AttachAll(arguments) => attach::attach_all(&arguments, session),
+            Self::DetachAll(arguments) => attach::detach_all(&arguments, session),
             Self::Status(arguments) => status::run(&arguments, session),
             Self::Dump(arguments) => dump::run(&arguments, session),
             Self::List(arguments) => list::run(&arguments, session),

@@ -1,20 +1,21 @@
 //! `verity open`: activates a verity device.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use verity_core::device::{
     self, Activation, Check, Corruption, DeviceName, Error, OnError, Sharing, TableOptions, Verdict,
 };
+use verity_core::veritytab::SignatureSource;
 
 use super::kernel;
 use super::layout::Layout;
 use super::parity::Parity;
-use super::root::{self, RootArguments};
+use super::root::{self, RootArguments, RootText};
 use crate::cli::help::exit_codes;
 use crate::cli::options::{AreaOptions, Common, FecOptions, TreeOptions};
 use crate::failure::{Code, Failure};
-use crate::files::{Input, Role};
+use crate::files::{Input, Role, signature};
 use crate::output::{self, json};
 use crate::session::Session;
 
@@ -33,6 +34,7 @@ Examples:
   verity open image.img layer image.img ROOT_HASH --hash-offset 8388608
   verity open image.erofs layer image.verity ROOT_HASH --restart-on-corruption
   verity open image.erofs layer image.verity ROOT_HASH --fec-device image.fec --fec-roots 8
+  verity open image.erofs layer image.verity ROOT_HASH --root-hash-signature image.p7s
 
 ",
     exit_codes!()
@@ -86,7 +88,7 @@ struct OpenOptions {
     #[command(flatten)]
     root: RootArguments,
 
-    /// Signature of the root hash, for the kernel to check (not in this version)
+    /// The root hash's signature (detached PKCS#7 in DER), which the kernel checks with its own keys
     #[arg(long, value_name = "PATH")]
     root_hash_signature: Option<PathBuf>,
 
@@ -190,27 +192,24 @@ impl CreateArguments {
 pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Failure> {
     let options = &arguments.options;
     options.fec.device(session)?;
-    if options.root_hash_signature.is_some() {
-        return Err(Failure::argument("--root-hash-signature: this version does not check signatures")
-            .hint("leave the option out, or use veritysetup for this image"));
-    }
-    let table_options = options.device.table_options()?;
+    let table = options.device.table_options()?;
     let name: DeviceName =
         arguments.name.parse().map_err(|error| kernel::bad_name(&error, &arguments.name))?;
-    let text = options.root.text(session)?;
+    let root_hash = options.root.text(session)?;
+    let signature = options.root_hash_signature.clone().map(SignatureSource::File);
 
-    let hash = Input::open(&arguments.hash, Role::Hash)?;
-    let data = Input::open(&arguments.data, Role::Data)?;
-    let layout = Layout::of_existing(&data, &hash, &options.area, &options.tree, session)?;
-    let root = root::parse(&text, layout.params.algorithm)?;
-    let parity = Parity::open(&options.fec, &layout, &data, &hash, session)?;
-
-    let Layout { uuid, params, geometry } = layout;
-    let mut activation =
-        Activation::new(name.clone(), &arguments.data, &arguments.hash, params, geometry, root);
-    activation.uuid = uuid;
-    activation.options = table_options;
-    activation.fec = parity.map(|(parity, _)| parity.for_kernel());
+    let request = Request {
+        name: &name,
+        data: &arguments.data,
+        hash: &arguments.hash,
+        root_hash: &root_hash,
+        tree: &options.tree,
+        area: &options.area,
+        fec: &options.fec,
+        signature: signature.as_ref(),
+        table,
+    };
+    let mut activation = request.prepare(session)?;
     if options.device.shared {
         activation.sharing = Sharing::Shared;
     }
@@ -229,6 +228,41 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     }
     session.print(String::new, || json::opened(&name, &active, &activation.root_hash))?;
     Ok(Code::Success)
+}
+
+/// A device that is to be, as a command line or a line of a veritytab describes it.
+pub(super) struct Request<'a> {
+    pub(super) name: &'a DeviceName,
+    pub(super) data: &'a Path,
+    pub(super) hash: &'a Path,
+    pub(super) root_hash: &'a RootText,
+    pub(super) tree: &'a TreeOptions,
+    pub(super) area: &'a AreaOptions,
+    pub(super) fec: &'a FecOptions,
+    pub(super) signature: Option<&'a SignatureSource>,
+    pub(super) table: TableOptions,
+}
+
+impl Request<'_> {
+    /// Reads what describes the tree, and puts together what is to be activated.
+    pub(super) fn prepare(self, session: &Session) -> Result<Activation, Failure> {
+        let hash = Input::open(self.hash, Role::Hash)?;
+        let data = Input::open(self.data, Role::Data)?;
+        let layout = Layout::of_existing(&data, &hash, self.area, self.tree, session)?;
+        let root = root::parse(self.root_hash, layout.params.algorithm)?;
+        let parity = Parity::open(self.fec, &layout, &data, &hash, session)?;
+        let Layout { uuid, params, geometry } = layout;
+        let mut activation = Activation::new(self.name.clone(), self.data, self.hash, params, geometry, root);
+        activation.uuid = uuid;
+        activation.fec = parity.map(|(parity, _)| parity.for_kernel());
+        activation.signature = match self.signature {
+            None => None,
+            Some(SignatureSource::File(path)) => Some(signature::read(path)?),
+            Some(SignatureSource::Inline(signature)) => Some(signature.clone()),
+        };
+        activation.options = self.table;
+        Ok(activation)
+    }
 }
 
 /// veritysetup's `open` says more than other actions where it may not ask the kernel.

@@ -68,7 +68,7 @@ impl Parity {
     ) -> Result<Option<(Self, Input)>, Failure> {
         let Some(device) = options.device(session)? else { return Ok(None) };
         let input = Input::open(device, Role::Parity)?;
-        let with_hash = input.extent.same_storage(hash.extent);
+        let with_hash = input.extent == hash.extent;
         let parity = Self::new(device, options, &tree.params, &tree.geometry, with_hash, hash.size)?;
         parity.check_apart(input.extent, Some(data.extent), Some(hash.extent), &tree.geometry)?;
         let needed = parity.bytes().end;

@@ -199,7 +199,7 @@ impl Arguments {
 impl Repair<'_> {
     /// Whether one device holds both.
     fn is_one_device(&self) -> bool {
-        self.mending.data.extent.same_storage(self.mending.hash.extent)
+        self.mending.data.extent == self.mending.hash.extent
     }
 
     /// Repairs copies, which get their names when all is done.

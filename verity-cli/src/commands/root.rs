@@ -31,6 +31,13 @@ pub(crate) struct RootText {
     prefix_of: Option<PathBuf>,
 }
 
+impl RootText {
+    /// A text that stands by itself.
+    pub(crate) const fn whole(text: String) -> Self {
+        Self { text, prefix_of: None }
+    }
+}
+
 impl RootArguments {
     /// Whether there is one.
     pub(crate) fn is_given(&self) -> bool {
@@ -53,7 +60,7 @@ impl RootArguments {
                 text: RootHashFile::read(path)?,
                 prefix_of: session.is_veritysetup().then(|| path.clone()),
             }),
-            (Some(text), None) => Ok(RootText { text: text.to_string_lossy().into_owned(), prefix_of: None }),
+            (Some(text), None) => Ok(RootText::whole(text.to_string_lossy().into_owned())),
             (None, None) => Err(Failure::argument("the root hash is missing")
                 .hint("give it as the last argument, or --root-hash-file PATH")
                 .veritysetup(

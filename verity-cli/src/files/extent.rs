@@ -9,7 +9,8 @@ use nix::sys::stat::{major, minor};
 
 use crate::failure::{Code, Failure};
 
-/// Where the first byte of a file or device really lies: in a file, or on a device below which nothing is known.
+/// Where the first byte of a file or device really lies: in a file, or on a device below which nothing is known. Those of two names for
+/// one thing are equal; those of two partitions of one disk are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Extent {
     store: Store,

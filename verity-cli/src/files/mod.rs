@@ -7,8 +7,10 @@ mod input;
 mod journal;
 mod new_file;
 mod root_hash;
+pub(crate) mod signature;
 mod target;
 mod temporary;
+pub(crate) mod veritytab;
 
 pub(crate) use copy::copy;
 pub(crate) use extent::{Extent, check_apart};

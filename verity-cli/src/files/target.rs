@@ -96,7 +96,7 @@ impl Plan {
     /// Whether both are the same file or device, or will be when it is made.
     pub(crate) fn is_same_as(&self, other: &Self) -> bool {
         match (self.extent(), other.extent()) {
-            (Some(own), Some(other)) => own.same_storage(other),
+            (Some(own), Some(other)) => own == other,
             _ => other.is_new_file(&self.path),
         }
     }

@@ -9,7 +9,9 @@ use verity_core::repair::Restored;
 use verity_core::tree::{Fault, Finding, Place, Report};
 
 use super::human;
-use crate::commands::{Closed, Copied, Diagnosis, FecFinding, Formatted, Layout, Parity, Repaired, Verified};
+use crate::commands::{
+    Attached, Closed, Copied, Diagnosis, FecFinding, Formatted, Layout, Outcome, Parity, Repaired, Verified,
+};
 use crate::failure::Failure;
 
 /// A document's text.
@@ -251,6 +253,28 @@ pub(crate) fn closed(name: &DeviceName, closed: Closed) -> Value {
         Closed::Kept => "kept",
     };
     json!({"command": "close", "name": name.to_string(), "result": result})
+}
+
+/// What became of the entries of a veritytab.
+pub(crate) fn veritytab(command: &str, path: &Path, entries: &[Attached]) -> Value {
+    let entries: Vec<Value> = entries.iter().map(entry).collect();
+    json!({"command": command, "veritytab": text(path), "entries": entries})
+}
+
+fn entry(entry: &Attached) -> Value {
+    let error = match &entry.outcome {
+        Outcome::Failed(error) => Some(failure(error)),
+        _ => None,
+    };
+    merged([
+        json!({
+            "line": entry.line,
+            "name": entry.name.as_ref().map(ToString::to_string),
+            "required": entry.required,
+            "result": entry.outcome.name(),
+        }),
+        error.unwrap_or_default(),
+    ])
 }
 
 pub(crate) fn inactive(name: &str, node: &Path) -> Value {

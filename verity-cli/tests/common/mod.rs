@@ -68,6 +68,14 @@ impl Sandbox {
         self.write(name, &bytes);
     }
 
+    /// Replaces bytes by noise, other noise at each place.
+    pub(crate) fn garble(&self, name: &str, offset: usize, length: usize) {
+        let mut bytes = self.read(name);
+        let mut numbers = numbers::Numbers::new(offset as u64);
+        bytes[offset..][..length].fill_with(|| numbers.next().to_le_bytes()[0]);
+        self.write(name, &bytes);
+    }
+
     /// The names in the folder, sorted, hidden ones too.
     pub(crate) fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.folder.path()).unwrap();

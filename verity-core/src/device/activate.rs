@@ -6,21 +6,22 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
 use nix::libc;
-use nix::unistd::{SysconfVar, sysconf};
 
 use crate::block::{BlockSize, RootHash};
 use crate::geometry::Geometry;
 use crate::params::Params;
+use crate::signature::Signature;
 use crate::tree;
 
-use super::error::{Error, Refusal};
+use super::error::Error;
+use super::keyring;
 use super::manage::read_status;
 use super::mapper::{Mapper, Removal};
 use super::name::DeviceName;
 use super::number::DeviceNumber;
 use super::options::{Corruption, Fec, TableOptions};
+use super::refusal;
 use super::source::{Attachments, Source};
 use super::status::{Status, Verdict};
 use super::sysfs;
@@ -104,7 +105,11 @@ pub struct Activation {
     pub geometry: Geometry,
     /// The root hash, from a trusted place.
     pub root_hash: RootHash,
-    /// The table's options. A signature's key is looked for in the keyrings of the thread that activates.
+    /// The signature of the root hash, if the kernel is to check one. It is a key of the kernel's while the table is
+    /// loaded, in a keyring that nobody else sees.
+    pub signature: Option<Signature>,
+    /// The table's options. With a [`signature`](Self::signature), `signature_key` only says what its key is called;
+    /// without one, such a key must be in the keyrings of the thread that activates.
     pub options: TableOptions,
     /// Whether the data's block device may have other users.
     pub sharing: Sharing,
@@ -113,7 +118,7 @@ pub struct Activation {
 }
 
 impl Activation {
-    /// An activation without UUID, error correction and options, with every check.
+    /// An activation without UUID, error correction, signature and options, with every check.
     pub fn new(
         name: DeviceName,
         data: impl Into<PathBuf>,
@@ -131,6 +136,7 @@ impl Activation {
             params,
             geometry,
             root_hash,
+            signature: None,
             options: TableOptions::default(),
             sharing: Sharing::default(),
             check: Check::default(),
@@ -241,9 +247,9 @@ pub fn activate_with(activation: &Activation, steps: &dyn Steps) -> Result<Activ
 
     let mut created = Created::new(&mapper, activation)?;
     let active = step(Step::Created).and_then(|()| {
-        if let Err(source) = mapper.load(name, table.sectors(), &table.to_string())? {
-            let refusal = refusal(&source, &table, &sources, attachments.numbers());
-            return Err(Error::Refused { name: name.clone(), refusal, source });
+        if let Err(source) = load(&mapper, activation, &table)? {
+            let refusal = refusal::find(&source, &table, &sources, attachments.numbers());
+            return Err(Error::Refused { name: name.clone(), device: created.number, refusal, source });
         }
         created.loaded();
         step(Step::Loaded)?;
@@ -272,6 +278,7 @@ pub fn activate_with(activation: &Activation, steps: &dyn Steps) -> Result<Activ
 fn features(activation: &Activation) -> Vec<Feature> {
     let mut features = Feature::of_options(&activation.options);
     features.extend(activation.fec.as_ref().map(|_| Feature::Fec));
+    features.extend(activation.signature.as_ref().map(|_| Feature::Signature));
     features
 }
 
@@ -301,8 +308,12 @@ fn parity_end(fec: &Fec<PathBuf>, block_size: BlockSize) -> u64 {
 
 fn table(activation: &Activation, numbers: &[DeviceNumber]) -> Result<Table, Error> {
     let Activation { params, geometry, root_hash, .. } = activation;
-    let table = Table::new(params, geometry, *root_hash, numbers[0].into(), numbers[1].into())?
-        .with_options(activation.options.clone());
+    let mut options = activation.options.clone();
+    if activation.signature.is_some() && options.signature_key.is_none() {
+        options.signature_key = Some(activation.name.key_description(activation.uuid.as_ref()));
+    }
+    let table =
+        Table::new(params, geometry, *root_hash, numbers[0].into(), numbers[1].into())?.with_options(options);
     Ok(match (&activation.fec, numbers.get(2)) {
         (Some(fec), Some(&number)) => {
             let Fec { start_block, blocks, roots, .. } = *fec;
@@ -310,6 +321,17 @@ fn table(activation: &Activation, numbers: &[DeviceNumber]) -> Result<Table, Err
         }
         _ => table,
     })
+}
+
+/// Loads the table, beside the signature that it names if there is one. The kernel's refusal is the inner error.
+fn load(mapper: &Mapper, activation: &Activation, table: &Table) -> Result<io::Result<()>, Error> {
+    let Activation { name, signature, .. } = activation;
+    let load = || mapper.load(name, table.sectors(), &table.to_string());
+    match (signature, &table.options().signature_key) {
+        (Some(signature), Some(key)) => keyring::with_key(key, signature.as_bytes(), load)
+            .map_err(|source| Error::Key { name: name.clone(), source })?,
+        _ => load(),
+    }
 }
 
 /// A device of this activation's making, until it is kept or undone.
@@ -427,48 +449,6 @@ fn read_block(node: &Path, number: DeviceNumber, block: u64, size: BlockSize) ->
     let buffer = memory.get_mut(start..).and_then(|rest| rest.get_mut(..size.bytes()));
     let buffer = buffer.ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
     device.read_exact_at(buffer, block * size.as_u64())
-}
-
-/// Finds out why the kernel refused a table, from its answer and from what it is known to look at.
-fn refusal(source: &io::Error, table: &Table, sources: &[Source], numbers: &[DeviceNumber]) -> Refusal {
-    let devices = sources.iter().zip(numbers);
-    let sector = devices.filter_map(|(source, &number)| {
-        Some((source.role(), source.block_size(), sysfs::logical_block_size(number)?))
-    });
-    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| u32::try_from(size).ok());
-    let errno = source.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw);
-    explain(errno, table, page, &sector.collect::<Vec<_>>())
-}
-
-/// `sectors` has block size and logical block size of each device.
-fn explain(errno: Errno, table: &Table, page: Option<u32>, sectors: &[(Role, u32, u32)]) -> Refusal {
-    /// `check_at_most_once` counts blocks in an `int`.
-    const MAX_BITS: u64 = i32::MAX as u64;
-    match errno {
-        Errno::ENOMEM => Refusal::NoMemory,
-        Errno::EBUSY => Refusal::InUse,
-        // The devices were there a moment ago; what the kernel did not find is a module.
-        Errno::ENOENT => Refusal::Algorithm(table.params().algorithm.kernel_name()),
-        Errno::E2BIG if table.options().check_at_most_once && table.data_blocks() > MAX_BITS => {
-            Refusal::AtMostOnce { blocks: table.data_blocks() }
-        }
-        Errno::E2BIG => Refusal::TooLarge,
-        Errno::ENOKEY => Refusal::NoKey,
-        Errno::EKEYREJECTED | Errno::EKEYEXPIRED | Errno::EKEYREVOKED | Errno::EBADMSG | Errno::ENOPKG => {
-            Refusal::Signature
-        }
-        Errno::EINVAL => {
-            let block = table.params().data_block_size.get();
-            match page {
-                Some(page) if block > page => Refusal::BlockAbovePage { block, page },
-                _ => match sectors.iter().find(|(_, block, sector)| block < sector) {
-                    Some(&(role, block, sector)) => Refusal::BlockBelowSector { role, block, sector },
-                    None => Refusal::Unknown,
-                },
-            }
-        }
-        _ => Refusal::Unknown,
-    }
 }
 
 #[cfg(test)]

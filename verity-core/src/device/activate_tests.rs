@@ -124,22 +124,21 @@ fn the_table_names_devices_by_number_and_carries_the_options() {
 }
 
 #[test]
-fn the_kernels_refusals_are_told_apart() {
-    let line = format!("1 7:0 7:1 65536 4096 2147483648 0 sm3 {} - 1 check_at_most_once", "0".repeat(64));
-    let table: Table = line.parse().unwrap();
-    let explain = |errno, page, sectors| super::explain(errno, &table, page, sectors);
-    assert_eq!(explain(Errno::ENOENT, None, &[]), Refusal::Algorithm("sm3"));
-    assert_eq!(explain(Errno::EBUSY, None, &[]), Refusal::InUse);
-    assert_eq!(explain(Errno::ENOMEM, None, &[]), Refusal::NoMemory);
-    assert_eq!(explain(Errno::E2BIG, None, &[]), Refusal::AtMostOnce { blocks: 1 << 31 });
-    assert_eq!(explain(Errno::ENOKEY, None, &[]), Refusal::NoKey);
-    assert_eq!(explain(Errno::EKEYREJECTED, None, &[]), Refusal::Signature);
-    assert_eq!(explain(Errno::EINVAL, Some(4096), &[]), Refusal::BlockAbovePage { block: 65536, page: 4096 });
-    let sectors = [(Role::Data, 65536, 512), (Role::Hash, 1024, 4096)];
+fn a_signature_s_key_is_named_as_veritysetup_names_it() {
+    let mut image = image(3);
+    image.activation.signature = Some(crate::signature::tests::example());
+    let numbers: Vec<DeviceNumber> = (0..2).map(|minor| DeviceNumber::new(7, minor).unwrap()).collect();
+    let words = |activation: &Activation| {
+        let line = table(activation, &numbers).unwrap().to_string();
+        line.split_once(" - ").unwrap().1.to_owned()
+    };
+    assert_eq!(words(&image.activation), "2 root_hash_sig_key_desc cryptsetup:verity-unit-test");
+    image.activation.uuid = Some([0xab; 16]);
     assert_eq!(
-        explain(Errno::EINVAL, Some(65536), &sectors),
-        Refusal::BlockBelowSector { role: Role::Hash, block: 1024, sector: 4096 }
+        words(&image.activation),
+        "2 root_hash_sig_key_desc cryptsetup:abababab-abab-abab-abab-abababababab-verity-unit-test"
     );
-    assert_eq!(explain(Errno::EINVAL, Some(65536), &sectors[..1]), Refusal::Unknown);
-    assert_eq!(explain(Errno::EIO, None, &[]), Refusal::Unknown);
+    image.activation.options.signature_key = Some("mine".parse().unwrap());
+    assert_eq!(words(&image.activation), "2 root_hash_sig_key_desc mine");
+    assert!(features(&image.activation).contains(&Feature::Signature));
 }

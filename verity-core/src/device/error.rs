@@ -1,6 +1,5 @@
 //! What can go wrong between here and an active device, and what kind of failure each is.
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -9,6 +8,7 @@ use crate::tree;
 use super::activate::{Role, Step};
 use super::name::{DeviceName, NameError};
 use super::number::DeviceNumber;
+use super::refusal::Refusal;
 use super::status::StatusError;
 use super::table::TableError;
 use super::version::{BadKernelVersion, Unsupported};
@@ -155,11 +155,21 @@ pub enum Error {
         /// The UUID as device-mapper has it.
         uuid: String,
     },
+    /// The signature could not be made a key of the kernel's.
+    #[error("device {name}: making the signature a kernel key failed: {source}")]
+    Key {
+        /// The device.
+        name: DeviceName,
+        /// What the system answered.
+        source: io::Error,
+    },
     /// The kernel did not take the table.
     #[error("device {name}: the kernel refuses its table ({source}): {refusal}")]
     Refused {
         /// The device.
         name: DeviceName,
+        /// The number that it had; it is gone.
+        device: DeviceNumber,
         /// Why, as far as that can be told from here.
         refusal: Refusal,
         /// What the kernel answered.
@@ -248,72 +258,6 @@ fn refused(block: Option<u64>) -> String {
     block.map_or_else(|| "a block of it".to_owned(), |block| format!("data block {block}"))
 }
 
-/// Why the kernel refuses a table. Its log (`dmesg`) has the kernel's own words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Refusal {
-    /// A data block does not fit into a page of this machine.
-    BlockAbovePage {
-        /// The data block size in bytes.
-        block: u32,
-        /// The page size in bytes.
-        page: u32,
-    },
-    /// A block is smaller than the unit that its device reads in.
-    BlockBelowSector {
-        /// Which device.
-        role: Role,
-        /// The block size in bytes.
-        block: u32,
-        /// The device's logical block size in bytes.
-        sector: u32,
-    },
-    /// This kernel does not have the digest.
-    Algorithm(&'static str),
-    /// A device below is in use.
-    InUse,
-    /// A device below is too small, or the tree lies too far out on it.
-    TooLarge,
-    /// More data blocks than `check_at_most_once` can count.
-    AtMostOnce {
-        /// The data blocks.
-        blocks: u64,
-    },
-    /// There is no signature where the kernel requires one, or no key to check it with.
-    NoKey,
-    /// The signature is not one that the kernel's keys accept.
-    Signature,
-    /// No memory.
-    NoMemory,
-    /// Something else.
-    Unknown,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::BlockAbovePage { block, page } => {
-                write!(f, "data block size {block} is above this machine's page size, {page}")
-            }
-            Self::BlockBelowSector { role, block, sector } => {
-                write!(f, "block size {block} is below the {role}'s logical block size, {sector}")
-            }
-            Self::Algorithm(name) => write!(f, "this kernel does not have the hash algorithm {name}"),
-            Self::InUse => f.write_str("a device that it is made of is in use"),
-            Self::TooLarge => f.write_str("a device that it is made of is too small for it"),
-            Self::AtMostOnce { blocks } => {
-                write!(f, "check_at_most_once counts at most 2147483647 data blocks, there are {blocks}")
-            }
-            Self::NoKey => {
-                f.write_str("the root hash has no signature that a key of the kernel's could check")
-            }
-            Self::Signature => f.write_str("the root hash's signature is not accepted"),
-            Self::NoMemory => f.write_str("no memory"),
-            Self::Unknown => f.write_str("the kernel's log says why"),
-        }
-    }
-}
-
 /// What a failure means to a caller, such as a program that chooses its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -352,7 +296,9 @@ impl Error {
             Self::Refused { refusal, .. } => match refusal {
                 Refusal::InUse => Kind::Busy,
                 Refusal::NoMemory => Kind::NoMemory,
-                Refusal::NoKey | Refusal::Signature => Kind::Verification,
+                Refusal::SignatureRequired | Refusal::NoKey | Refusal::SignatureRejected => {
+                    Kind::Verification
+                }
                 Refusal::Unknown => Kind::Other,
                 _ => Kind::Argument,
             },
@@ -360,6 +306,7 @@ impl Error {
             Self::Open { source, .. }
             | Self::Node { source, .. }
             | Self::Loop { source, .. }
+            | Self::Key { source, .. }
             | Self::DeviceMapper { source, .. } => io_kind(source),
             Self::KernelTable { .. }
             | Self::Status { .. }

@@ -14,6 +14,8 @@ mod activate;
 mod error;
 #[allow(unsafe_code)]
 mod ioctl;
+#[allow(unsafe_code)]
+mod keyring;
 mod loopdev;
 mod manage;
 mod mapper;
@@ -21,6 +23,8 @@ mod name;
 mod node;
 mod number;
 mod options;
+mod refusal;
+mod same;
 mod source;
 mod status;
 mod sysfs;
@@ -29,13 +33,15 @@ mod udev;
 mod version;
 
 pub use activate::{Activation, Active, Check, Role, Sharing, Step, Steps, activate, activate_with};
-pub use error::{Error, Kind, Refusal};
+pub use error::{Error, Kind};
 pub use loopdev::{LoopDevice, LoopOptions, backing_file};
 pub use manage::{Deactivated, DeviceInfo, Mapping, cancel_deferred, deactivate, list, query};
 pub use mapper::Removal;
 pub use name::{DeviceName, NameError};
 pub use number::{BadDeviceNumber, DeviceNumber};
 pub use options::{BadWord, Corruption, DevicePath, DeviceRef, Fec, KeyDescription, OnError, TableOptions};
+pub use refusal::Refusal;
+pub use same::Difference;
 pub use status::{Repairs, Status, StatusError, Verdict};
 pub use sysfs::node_of;
 pub use table::{Table, TableError};

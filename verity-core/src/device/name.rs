@@ -8,6 +8,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::options::KeyDescription;
+
 /// Where the nodes of device-mapper devices lie.
 pub(super) const NODE_DIRECTORY: &str = "/dev/mapper";
 
@@ -76,6 +78,21 @@ impl DeviceName {
         }
         text.push_str(name);
         text
+    }
+
+    /// The description that veritysetup gives the key with a device's signature: `cryptsetup:<uuid>-<name>`, or
+    /// `cryptsetup:<name>` for a tree without superblock. A backslash of the kernel's name would alter the table in
+    /// which this stands, so `_` is there instead.
+    pub(super) fn key_description(&self, uuid: Option<&[u8; 16]>) -> KeyDescription {
+        let mut text = "cryptsetup:".to_owned();
+        if let Some(uuid) = uuid {
+            let digits = hex::encode(uuid);
+            let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|range| &digits[range]);
+            text.push_str(&parts.join("-"));
+            text.push('-');
+        }
+        text.push_str(&self.kernel.replace('\\', "_"));
+        KeyDescription::of_name(text)
     }
 }
 

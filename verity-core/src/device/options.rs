@@ -85,6 +85,12 @@ impl KeyDescription {
     /// The longest description, in bytes.
     pub const MAX_SIZE: usize = 255;
 
+    /// A description made of a device's name, which is short and has none but fit characters.
+    pub(super) fn of_name(text: String) -> Self {
+        debug_assert!(word(&text, Self::MAX_SIZE).is_ok(), "{text:?}");
+        Self(text)
+    }
+
     /// The description.
     #[must_use]
     pub fn as_str(&self) -> &str {

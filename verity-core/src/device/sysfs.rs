@@ -39,6 +39,13 @@ pub(super) fn backing_file(number: DeviceNumber) -> Option<PathBuf> {
     attribute(&directory(number).join("loop/backing_file")).map(|path| OsString::from_vec(path).into())
 }
 
+/// Whether a loop device shows its file from the beginning to the end.
+pub(super) fn is_whole_file(number: DeviceNumber) -> bool {
+    ["loop/offset", "loop/sizelimit"]
+        .iter()
+        .all(|name| attribute(&directory(number).join(name)).is_some_and(|value| value == b"0"))
+}
+
 /// Whether a loop device detaches itself when it is last closed.
 pub(super) fn autoclear(number: DeviceNumber) -> bool {
     attribute(&directory(number).join("loop/autoclear")).is_some_and(|value| value == b"1")

@@ -17,16 +17,16 @@ fn locator(row: usize) -> u8 {
     power(CODEWORD - 1 - row)
 }
 
-/// For each of the `erased` rows, the factor by which each row goes into it: the row is the sum of the products. The factors
-/// of erased rows are 0.
+/// For each of the first `wanted` of the `erased` rows, the factor by which each row goes into it: the row is the sum of the products.
+/// The factors of erased rows are 0.
 ///
 /// The first `erased.len()` syndromes of what is left are the moments of what was erased; solved by Lagrange's polynomials.
-pub(super) fn weights(erased: &[usize]) -> Vec<[u8; CODEWORD]> {
+pub(super) fn weights(erased: &[usize], wanted: usize) -> Vec<[u8; CODEWORD]> {
     let product = |skip: usize, at: u8| {
         let others = erased.iter().filter(|&&other| other != skip);
         others.fold(1, |product, &other| multiply(product, at ^ locator(other)))
     };
-    let mut weights = vec![[0; CODEWORD]; erased.len()];
+    let mut weights = vec![[0; CODEWORD]; wanted];
     for row in (0..CODEWORD).filter(|row| !erased.contains(row)) {
         // No row is its own `skip`: the product over all, of which each weight leaves one out.
         let all = product(CODEWORD, locator(row));
@@ -213,7 +213,7 @@ mod tests {
     }
 
     fn fill_in(codeword: &mut [u8], erased: &[usize]) {
-        let filled: Vec<u8> = weights(erased)
+        let filled: Vec<u8> = weights(erased, erased.len())
             .iter()
             .map(|weights| {
                 weights.iter().zip(&*codeword).fold(0, |sum, (&weight, &byte)| sum ^ multiply(weight, byte))

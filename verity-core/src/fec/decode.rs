@@ -129,21 +129,24 @@ impl<'a> Decoder<'a> {
         erased: &mut [Vec<usize>],
         restored: &mut [Vec<u8>],
     ) -> Result<(), Error> {
-        let roots = self.layout.roots().get();
+        let (roots, message) = (self.layout.roots().get(), self.layout.roots().message());
         let size = self.layout.block_size().bytes();
         let mut buffer = vec![0; erased.len() * size];
         loop {
             let prepare = |(erased, restored): (&Vec<usize>, &mut Vec<u8>)| {
                 restored.clear();
-                if erased.len() > roots {
+                if erased.is_empty() || erased.len() > roots {
                     return Vec::new();
                 }
                 restored.resize(erased.len() * size, 0);
-                weights(erased)
+                // As many parity bytes as there are rows to restore; the others need not be looked at.
+                let missing: Vec<usize> =
+                    erased.iter().copied().chain(message + erased.len()..CODEWORD).collect();
+                weights(&missing, erased.len())
             };
             let weights: Vec<_> = erased.iter().zip(restored.iter_mut()).map(prepare).collect();
             let mut unreadable = false;
-            for row in 0..self.layout.roots().message() {
+            for row in 0..message {
                 let lost = self.read_row(first, row, &mut buffer);
                 for (index, block) in buffer.chunks(size).enumerate() {
                     if erased[index].contains(&row) {
@@ -158,10 +161,10 @@ impl<'a> Decoder<'a> {
             }
             // Once more, without counting on what is not there.
             if !unreadable {
-                self.each_parity_row(first, erased.len(), |row, index, block| {
+                let used: Vec<usize> = weights.iter().map(Vec::len).collect();
+                return self.each_parity_row(first, &used, |row, index, block| {
                     self.add(block, row, &weights[index], &mut restored[index]);
-                })?;
-                return Ok(());
+                });
             }
         }
     }
@@ -252,7 +255,7 @@ impl<'a> Decoder<'a> {
             }
             fold(&buffer);
         }
-        self.each_parity_row(round, 1, |_, _, block| fold(block))?;
+        self.each_parity_row(round, &[roots], |_, _, block| fold(block))?;
         Ok(Received { syndromes, wanted: received, unreadable })
     }
 
@@ -283,18 +286,19 @@ impl<'a> Decoder<'a> {
         lost
     }
 
-    /// Reads the parity of `rounds` rounds, and visits it with its row and the round's number among them.
+    /// Reads the parity of neighbouring rounds, and visits as many rows of each as `used` says, with the row and the round's number
+    /// among them.
     fn each_parity_row(
         &self,
         first: u64,
-        rounds: usize,
+        used: &[usize],
         mut visit: impl FnMut(usize, usize, &[u8]),
     ) -> Result<(), Error> {
         let size = self.layout.block_size().bytes();
         let roots = self.layout.roots();
         let mut parity = vec![0; roots.get() * size];
         let mut row = vec![0; size];
-        for index in 0..rounds {
+        for (index, &used) in used.iter().enumerate().filter(|&(_, &used)| used > 0) {
             let offset = self.layout.offset() + (first + index as u64) * parity.len() as u64;
             self.parity.read_exact_at(&mut parity, offset).map_err(|source| Error::Read {
                 device: Device::Parity,
@@ -302,9 +306,9 @@ impl<'a> Decoder<'a> {
                 length: parity.len(),
                 source,
             })?;
-            for number in 0..roots.get() {
-                let bytes = parity.iter().skip(number).step_by(roots.get());
-                row.iter_mut().zip(bytes).for_each(|(target, &byte)| *target = byte);
+            for number in 0..used {
+                let codewords = parity.chunks_exact(roots.get());
+                row.iter_mut().zip(codewords).for_each(|(target, parity)| *target = parity[number]);
                 visit(roots.message() + number, index, &row);
             }
         }

@@ -187,11 +187,17 @@ impl<'a> Encoder<'a> {
         for index in 0..roots.message() {
             let start = index as u64 * self.layout.codewords() + columns.start;
             let range = start..start + width as u64;
-            row.fill(0);
+            // Most rows are one segment's from end to end, which fills them.
+            let whole = segments.iter().any(|segment| segment.common(&range).as_ref() == Some(&range));
+            if !whole {
+                row.fill(0);
+            }
             let mut any = false;
             for segment in segments {
                 if segment.read(&range, row)? {
                     any = true;
+                } else if whole && segment.common(&range).is_some() {
+                    row.fill(0);
                 }
                 if let Some(common) = segment.common(&range) {
                     let at = usize_of(common.start - start);

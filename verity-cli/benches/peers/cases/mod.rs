@@ -4,6 +4,7 @@ mod cold;
 mod hashing;
 mod limits;
 mod memory;
+mod parity;
 mod trees;
 mod update;
 
@@ -87,6 +88,7 @@ pub(crate) fn all(bench: &Bench) -> Vec<Case> {
     let mut cases = trees::cases(bench);
     cases.extend(cold::cases(bench));
     cases.extend(update::cases(bench));
+    cases.extend(parity::cases(bench));
     cases.extend(hashing::cases());
     cases.extend(limits::cases(bench));
     cases.extend(memory::cases(bench));
