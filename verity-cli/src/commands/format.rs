@@ -96,7 +96,9 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<Code, Failu
     if let Some(weakness) = request.params.algorithm.weakness() {
         session.note(&format!("{} is weak: {weakness}", request.params.algorithm));
     }
-    warn_of_large_blocks(&request.params, session);
+    if session.is_veritysetup() {
+        warn_of_large_blocks(&request.params);
+    }
     // veritysetup knows no standard input: there `-` is a file's name.
     let formatted = if request.arguments.data == Path::new("-") && !session.is_veritysetup() {
         stream::format(&request, session)?
@@ -269,18 +271,12 @@ impl PlannedParity {
     }
 }
 
-/// Other machines may have larger pages, so this is no error.
-fn warn_of_large_blocks(params: &Params, session: &Session) {
+/// veritysetup's warning. `verity open` says it where it matters: other machines may have larger pages.
+fn warn_of_large_blocks(params: &Params) {
     let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|page| u64::try_from(page).ok());
-    let Some(page) = page.filter(|page| params.data_block_size.as_u64() > *page) else { return };
-    if session.is_veritysetup() {
+    if let Some(page) = page.filter(|page| params.data_block_size.as_u64() > *page) {
         output::plain(&format!(
             "WARNING: Kernel cannot activate device if data block size exceeds page size ({page})."
-        ));
-    } else {
-        session.note(&format!(
-            "the kernel of this machine cannot activate it: data block size {} is above its page size, {page}",
-            params.data_block_size
         ));
     }
 }

@@ -35,7 +35,8 @@ pub(crate) fn check(scripts: &[Script]) {
 fn keys(heading: &str) -> BTreeSet<&'static str> {
     let (_, below) = PAGE.split_once(heading).unwrap_or_else(|| panic!("no {heading:?}"));
     let section = below.split_once("\n## ").map_or(below, |(section, _)| section);
-    let rows = section.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    let rows = section.lines().skip_while(|line| !line.starts_with("|---"));
+    let rows = rows.filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
     let rows = rows.filter(|row| !row.ends_with("| own name"));
     let keys: BTreeSet<_> = rows.filter_map(|row| Some(row.split_once(" | ")?.0.trim_matches('`'))).collect();
     assert!(!keys.is_empty(), "{heading}: no table");
