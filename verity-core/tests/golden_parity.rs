@@ -11,7 +11,7 @@ use verity_core::fec::{self, Layout, Roots};
 use verity_core::geometry::{Geometry, HashArea};
 use verity_core::io::MemoryDevice;
 use verity_core::params::{HashType, Params};
-use verity_core::tree::{self, Options};
+use verity_core::tree::{self, Error, Options};
 
 #[derive(Deserialize)]
 struct Vectors {
@@ -76,4 +76,33 @@ fn all_vectors_match() {
         assert!(both.0.into_bytes() == hash.into_bytes(), "{case:?}");
         assert_eq!(hex::encode(Sha256::digest(both.1.into_bytes())), case.fec_device_sha256, "{case:?}");
     }
+}
+
+/// What was laid out for another image would be parity over something else, and nobody would notice until it is needed.
+#[test]
+fn a_layout_of_another_image_is_refused_before_anything_is_written() {
+    let params = Params::default();
+    let (small, large) = (BlockSize::new(1024).unwrap(), BlockSize::new(8192).unwrap());
+    let of = |block_size, blocks, offset| {
+        let params = Params { data_block_size: block_size, hash_block_size: block_size, ..params.clone() };
+        let geometry = Geometry::new(&params, blocks, HashArea::bare(offset)).unwrap();
+        let layout = Layout::new(&params, &geometry, geometry.hash_blocks(), Roots::MIN, 0).unwrap();
+        (params, geometry, layout)
+    };
+    let (params, geometry, own) = of(BlockSize::default(), 200, 0);
+    let data = vec![7; 200 * 4096];
+    let others = [
+        of(small, 800, 0),
+        of(large, 100, 0),
+        of(BlockSize::default(), 199, 0),
+        of(BlockSize::default(), 200, 4096),
+    ];
+    for (_, _, layout) in others {
+        let (hash, parity) = (MemoryDevice::default(), MemoryDevice::default());
+        let result = fec::build(&data, &hash, &parity, &params, &geometry, &layout, &Options::default());
+        assert!(matches!(result, Err(Error::Geometry(_))), "{layout:?}: {result:?}");
+        assert_eq!((hash.size(), parity.size()), (0, 0));
+    }
+    let (hash, parity) = (MemoryDevice::default(), MemoryDevice::default());
+    fec::build(&data, &hash, &parity, &params, &geometry, &own, &Options::default()).unwrap();
 }

@@ -20,7 +20,7 @@ pub(super) fn is_available() -> bool {
 /// Whether two interleaved groups are faster than one.
 ///
 /// A group is bound by the latency of its rounds where there are four vector units (AMD's), and a second one fills the gaps. Where
-/// there are two (Intel's), one group keeps them busy, and a second only spills registers: 6 % slower as measured.
+/// there are two (Intel's), one group keeps them busy, and a second only spills registers: 1 % slower as measured.
 pub(super) fn gains_from_two_groups() -> bool {
     // Newer compilers take the call for safe, the oldest that is supported does not.
     #[allow(unused_unsafe)]

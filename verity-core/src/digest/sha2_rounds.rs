@@ -70,31 +70,43 @@ macro_rules! compression {
                         w[group] = V::load_message(input, offsets.as_ptr().add(group * V::LANES));
                     }
                     let mut working = state;
-                    // Sixteen rounds at a time, unrolled: the eight working variables change places by name, not by moves.
-                    for (sixteen, constants) in $constants.as_chunks::<16>().0.iter().enumerate() {
-                        macro_rules! round {
-                            ($i:literal) => {
-                                for group in 0..GROUPS {
-                                    let w = &mut w[group];
-                                    if sixteen > 0 {
-                                        let (w0, w1) = (w[($i + 1) % 16], w[($i + 14) % 16]);
-                                        let s0 = V::xor3(w0.rotate_right::<$w0a>(), w0.rotate_right::<$w0b>(), w0.shift_right::<$w0c>());
-                                        let s1 = V::xor3(w1.rotate_right::<$w1a>(), w1.rotate_right::<$w1b>(), w1.shift_right::<$w1c>());
-                                        w[$i] = w[$i].add(s0).add(w[($i + 9) % 16].add(s1));
+                    // Sixteen rounds at a time, unrolled: the eight working variables change places by name, not by moves. Once a round
+                    // has used a word of the message, the one for sixteen rounds later takes its place: so early, no round waits for it.
+                    macro_rules! sixteen_rounds {
+                        ($words:expr, $and_schedule:literal) => {
+                            let constants: &[$word; 16] = $words;
+                            macro_rules! round {
+                                ($i:literal) => {
+                                    for group in 0..GROUPS {
+                                        let w = &mut w[group];
+                                        let v = &mut working[group];
+                                        let (a, b, c, d) = (v[(16 - $i) % 8], v[(17 - $i) % 8], v[(18 - $i) % 8], v[(19 - $i) % 8]);
+                                        let (e, f, g, h) = (v[(20 - $i) % 8], v[(21 - $i) % 8], v[(22 - $i) % 8], v[(23 - $i) % 8]);
+                                        let s1 = V::xor3(e.rotate_right::<$e1>(), e.rotate_right::<$e2>(), e.rotate_right::<$e3>());
+                                        let t1 = h.add(s1).add(V::choose(e, f, g)).add(w[$i].add(V::splat(constants[$i])));
+                                        let s0 = V::xor3(a.rotate_right::<$a1>(), a.rotate_right::<$a2>(), a.rotate_right::<$a3>());
+                                        v[(19 - $i) % 8] = d.add(t1);
+                                        v[(23 - $i) % 8] = t1.add(s0.add(V::majority(a, b, c)));
+                                        if $and_schedule {
+                                            let (w0, w1) = (w[($i + 1) % 16], w[($i + 14) % 16]);
+                                            let s0 = V::xor3(w0.rotate_right::<$w0a>(), w0.rotate_right::<$w0b>(), w0.shift_right::<$w0c>());
+                                            let s1 = V::xor3(w1.rotate_right::<$w1a>(), w1.rotate_right::<$w1b>(), w1.shift_right::<$w1c>());
+                                            w[$i] = w[$i].add(s0).add(w[($i + 9) % 16].add(s1));
+                                        }
                                     }
-                                    let v = &mut working[group];
-                                    let (a, b, c, d) = (v[(16 - $i) % 8], v[(17 - $i) % 8], v[(18 - $i) % 8], v[(19 - $i) % 8]);
-                                    let (e, f, g, h) = (v[(20 - $i) % 8], v[(21 - $i) % 8], v[(22 - $i) % 8], v[(23 - $i) % 8]);
-                                    let s1 = V::xor3(e.rotate_right::<$e1>(), e.rotate_right::<$e2>(), e.rotate_right::<$e3>());
-                                    let t1 = h.add(s1).add(V::choose(e, f, g)).add(w[$i].add(V::splat(constants[$i])));
-                                    let s0 = V::xor3(a.rotate_right::<$a1>(), a.rotate_right::<$a2>(), a.rotate_right::<$a3>());
-                                    v[(19 - $i) % 8] = d.add(t1);
-                                    v[(23 - $i) % 8] = t1.add(s0.add(V::majority(a, b, c)));
-                                }
-                            };
-                        }
-                        round!(0); round!(1); round!(2); round!(3); round!(4); round!(5); round!(6); round!(7);
-                        round!(8); round!(9); round!(10); round!(11); round!(12); round!(13); round!(14); round!(15);
+                                };
+                            }
+                            round!(0); round!(1); round!(2); round!(3); round!(4); round!(5); round!(6); round!(7);
+                            round!(8); round!(9); round!(10); round!(11); round!(12); round!(13); round!(14); round!(15);
+                        };
+                    }
+                    // The last ones are code of their own: a branch in every round cost 5 %.
+                    let (first, last) = $constants.split_at($constants.len() - 16);
+                    for constants in first.as_chunks().0 {
+                        sixteen_rounds!(constants, true);
+                    }
+                    for constants in last.as_chunks().0 {
+                        sixteen_rounds!(constants, false);
                     }
                     for group in 0..GROUPS {
                         for word in 0..8 {

@@ -83,7 +83,7 @@ pub fn count_differing(
 /// Memory: as [`encode`], and at least `roots + 2` blocks for each thread.
 ///
 /// # Errors
-/// As [`encode`].
+/// As [`encode`]; [`Error::Geometry`] if the layout is not one for the parameters and the geometry.
 pub fn build(
     data: &dyn ReadAt,
     hash: &dyn Storage,
@@ -93,6 +93,7 @@ pub fn build(
     layout: &Layout,
     options: &Options<'_>,
 ) -> Result<RootHash, Error> {
+    layout.check_geometry(params, geometry)?;
     let hasher = BlockHasher::new(params);
     let leaves = LevelHasher::new(&hasher, 0, params);
     let builder = Builder { data, hash, params, geometry, hasher: &hasher, options };
