@@ -12,6 +12,7 @@ use verity_core::block::BlockSize;
 use verity_core::journal::{self, Journal, JournalError, Recovery};
 
 use super::input::{self, Role};
+use super::lock::lock;
 use super::temporary::folder;
 use crate::failure::{Code, Failure, plain};
 
@@ -182,7 +183,7 @@ fn identity(path: &Path, role: Role, device: &File) -> Result<u64, Failure> {
     Ok(if metadata.is_file() { metadata.ino() } else { 0 })
 }
 
-/// Opens and locks: two changes at once, or a change and its recovery, would mix.
+/// Opens and locks.
 fn open_device(path: &Path, role: Role) -> Result<File, Failure> {
     input::inspect(path, role)?;
     let device = OpenOptions::new()
@@ -190,14 +191,8 @@ fn open_device(path: &Path, role: Role) -> Result<File, Failure> {
         .write(true)
         .open(path)
         .map_err(|error| Failure::system(format_args!("{role} {path:?} cannot be written"), &error))?;
-    match device.try_lock() {
-        Err(fs::TryLockError::WouldBlock) => {
-            Err(Failure::new(Code::Busy, format_args!("{role} {path:?} is being changed by another process"))
-                .hint("wait until that is done"))
-        }
-        // A file system without locks.
-        Ok(()) | Err(fs::TryLockError::Error(_)) => Ok(device),
-    }
+    lock(&device, path, role)?;
+    Ok(device)
 }
 
 fn remove(log_path: &Path) -> Result<(), Failure> {
