@@ -167,8 +167,8 @@ impl fmt::Display for Gap {
 
 /// Finds out what the bad data blocks of `map` belong to.
 ///
-/// `source` is the image without what cannot be trusted in it: an [`Intact`](super::Intact), or a reader that verifies,
-/// and may repair, what it reads. At most `limit` affected things, paths and gaps each are listed. Memory is bounded
+/// `source` is the image without what cannot be trusted in it: a [`VerityReader`](crate::reader::VerityReader), which may
+/// restore, too, what is repairable. Where all data is good, it is not looked at. At most `limit` affected things, paths and gaps each are listed. Memory is bounded
 /// by the image's directories and hard links (some 200 bytes each), and for an image that lies about them at some 200 MB.
 ///
 /// # Errors
@@ -176,9 +176,12 @@ impl fmt::Display for Gap {
 /// cannot be, [`Error::Cancelled`]. What else cannot be read or understood is a [`Gap`].
 pub fn files(source: &dyn ReadAt, map: &Map, limit: usize, observer: &dyn Observer) -> Result<Files, Error> {
     let strip = map.strip(Area::Data);
+    if map.unplaced_blocks == 0 && strip.bad_spans().next().is_none() {
+        return Ok(Files { complete: true, ..Files::default() });
+    }
     let size = strip.blocks() * strip.block_size();
     let budget = Budget::default();
-    let ledger = Ledger::new(strip, limit, &budget);
+    let ledger = Ledger::new(strip, limit, &budget, map.unplaced_blocks == 0);
     match Image::open(source, size) {
         Ok(image) => Search::new(&image, &budget, ledger, observer).run(),
         Err(error @ Error::Unreadable { .. }) => Ok(search::without_superblock(ledger, error)),

@@ -47,8 +47,9 @@ impl Hit {
 }
 
 impl<'m> Ledger<'m> {
-    pub(super) fn new(strip: &'m Strip, limit: usize, budget: &'m Budget) -> Self {
-        let files = Files { complete: true, ..Files::default() };
+    /// `complete` unless there are bad blocks that `strip` does not have.
+    pub(super) fn new(strip: &'m Strip, limit: usize, budget: &'m Budget, complete: bool) -> Self {
+        let files = Files { complete, ..Files::default() };
         Self { strip, claims: Claims::new(strip), budget, limit, paths: 0, files }
     }
 

@@ -97,18 +97,44 @@ impl Map {
             ),
             unplaced_blocks: report.unplaced_blocks,
         };
+        map.mark_runs(
+            geometry,
+            report,
+            |unverifiable| {
+                if unverifiable { State::Unverifiable } else { State::Damaged }
+            },
+        );
+        map
+    }
+
+    /// The map of what one verification found, where another one found only `remaining` once error correction had been
+    /// tried: the difference is [`State::Repairable`].
+    #[must_use]
+    pub fn with_repair(params: &Params, geometry: &Geometry, report: &Report, remaining: &Report) -> Self {
+        let mut map = Self::new(params, geometry, remaining);
+        let beyond = map.clone();
+        map.mark_runs(geometry, report, |_| State::Repairable);
+        for area in [Area::Data, Area::Tree] {
+            for span in beyond.strip(area).bad_spans() {
+                map.mark(area, span.blocks, span.state);
+            }
+        }
+        map.unplaced_blocks = map.unplaced_blocks.max(report.unplaced_blocks);
+        map
+    }
+
+    fn mark_runs(&mut self, geometry: &Geometry, report: &Report, state: impl Fn(bool) -> State) {
         for BadRun { place, blocks, unverifiable } in &report.bad_runs {
-            let state = if *unverifiable { State::Unverifiable } else { State::Damaged };
+            let state = state(*unverifiable);
             match place {
-                Place::Data => map.mark(Area::Data, blocks.clone(), state),
+                Place::Data => self.mark(Area::Data, blocks.clone(), state),
                 Place::Hash { level } => {
-                    let Some(level) = geometry.levels().get(level.0) else { continue };
+                    let Some(level) = geometry.levels().get(*level) else { continue };
                     let first = level.first_block - geometry.hash_start_block();
-                    map.mark(Area::Tree, first + blocks.start..first + blocks.end, state);
+                    self.mark(Area::Tree, first + blocks.start..first + blocks.end, state);
                 }
             }
         }
-        map
     }
 
     /// The blocks of an area.
@@ -270,6 +296,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::geometry::HashArea;
 
     fn strip(blocks: u64) -> Strip {
         Strip::new(blocks, 512, 4096)
@@ -308,6 +335,39 @@ mod tests {
         );
         assert_eq!(states(100), [Damaged]);
         assert_eq!(Strip::new(0, 512, 0).worst_of_each(1).count(), 0);
+    }
+
+    #[test]
+    fn what_a_repair_leaves_is_not_repairable() {
+        let params = Params::default();
+        let geometry = Geometry::new(&params, 300, HashArea::with_superblock(0).unwrap()).unwrap();
+        let hash = Place::Hash { level: 0 };
+        let run = |place, blocks, unverifiable| BadRun { place, blocks, unverifiable };
+        let found = Report {
+            bad_runs: vec![
+                run(hash, 1..2, false),
+                run(Place::Data, 3..9, false),
+                run(Place::Data, 128..256, true),
+            ],
+            ..Report::default()
+        };
+        let remaining = Report { bad_runs: vec![run(Place::Data, 5..6, false)], ..Report::default() };
+        let spans = |map: &Map, area| {
+            map.strip(area).bad_spans().map(|span| (span.blocks, span.state)).collect::<Vec<_>>()
+        };
+        let map = Map::new(&params, &geometry, &found);
+        assert_eq!(spans(&map, Area::Data), [(3..9, State::Damaged), (128..256, State::Unverifiable)]);
+        // The top block comes before the leaf level's.
+        assert_eq!(spans(&map, Area::Tree), [(2..3, State::Damaged)]);
+        let map = Map::with_repair(&params, &geometry, &found, &remaining);
+        let expected = [
+            (3..5, State::Repairable),
+            (5..6, State::Damaged),
+            (6..9, State::Repairable),
+            (128..256, State::Repairable),
+        ];
+        assert_eq!(spans(&map, Area::Data), expected);
+        assert_eq!(spans(&map, Area::Tree), [(2..3, State::Repairable)]);
     }
 
     proptest! {

@@ -5,12 +5,10 @@
 
 mod claims;
 mod files;
-mod intact;
 mod ledger;
 mod map;
 mod metadata;
 mod search;
 
 pub use files::{Affected, Files, Gap, Owner, PIECES_LIMIT, Part, Pieces, files};
-pub use intact::Intact;
 pub use map::{Area, Map, Span, State, Strip};

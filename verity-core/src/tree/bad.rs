@@ -75,12 +75,16 @@ mod tests {
                 bad.add(&finding(Place::Data, 7 + block, Fault::Spare { offset: 0 }));
             }
             bad.add(&finding(Place::Data, 10, Fault::Unverifiable));
-            bad.add(&finding(Place::hash(0), 10, Fault::Unverifiable));
+            bad.add(&finding(Place::Hash { level: 0 }, 10, Fault::Unverifiable));
             let runs: Vec<_> =
                 bad.into_runs().into_iter().map(|run| (run.place, run.blocks, run.unverifiable)).collect();
             assert_eq!(
                 runs,
-                [(Place::hash(0), 10..11, true), (Place::Data, 7..10, false), (Place::Data, 10..11, true)]
+                [
+                    (Place::Hash { level: 0 }, 10..11, true),
+                    (Place::Data, 7..10, false),
+                    (Place::Data, 10..11, true)
+                ]
             );
         }
     }
