@@ -205,7 +205,7 @@ impl Strip {
             return;
         }
         // What is there already gives way; what sticks out on either side stays, or becomes a part of the new one.
-        let first = self.marks.range(..=start).next_back().filter(|(_, mark)| mark.0 >= start);
+        let first = self.marks.range(..start).next_back().filter(|(_, mark)| mark.0 >= start);
         let from = first.map_or(start, |(&from, _)| from);
         let touched: Vec<_> =
             self.marks.range(from..=end).map(|(&from, &(to, other))| (from, to, other)).collect();
