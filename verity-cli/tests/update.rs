@@ -44,50 +44,6 @@ fn each_way_to_tell_what_changed_makes_the_tree_that_format_makes() {
     assert_eq!(run.success().trim(), new);
 }
 
-#[track_caller]
-fn refused(run: &Run, part: &str) {
-    assert_eq!(run.code, Some(1), "{run:?}");
-    assert!(run.stderr.contains(part), "{run:?}");
-}
-
-#[test]
-fn what_is_read_is_not_written_to() {
-    let (sandbox, old, _) = changed();
-    sandbox.write("ranges", b"12288 4096\n");
-    sandbox.write("root", format!("{old}\n").as_bytes());
-    let before = sandbox.content();
-    for (rest, option) in [
-        (format!("{old} --old-data before --output before"), "--old-data"),
-        (format!("{old} --ranges ranges --output ranges"), "--ranges"),
-        (format!("{old} --delta before --output before"), "--delta"),
-        ("--root-hash-file root --ranges ranges --output root".to_owned(), "--root-hash-file"),
-    ] {
-        refused(
-            &sandbox.verity(&format!("update data hash {rest}")),
-            &format!("is the file that {option} names"),
-        );
-        assert_eq!(sandbox.content(), before, "{rest}");
-    }
-}
-
-#[test]
-fn options_that_contradict_the_superblock_are_refused() {
-    let (sandbox, old, _) = changed();
-    for option in
-        ["--hash sha512", "--salt 00", "--data-block-size 512", "--hash-block-size 512", "--format 0"]
-    {
-        let line = format!("update data hash {old} --old-data before --output new {option}");
-        refused(&sandbox.verity(&line), option.split(' ').next().unwrap());
-    }
-}
-
-#[test]
-fn a_line_without_an_end_is_refused() {
-    let (sandbox, old, _) = changed();
-    let line = format!("update data hash {old} --ranges /dev/zero --output new");
-    refused(&sandbox.verity(&line), "line 1: more than 4096 bytes");
-}
-
 #[test]
 fn in_place_changes_the_tree_and_leaves_no_journal() {
     let (sandbox, old, new) = changed();

@@ -1,7 +1,7 @@
 //! Where data changed: told in a file, found by comparing, or read off a sparse delta.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -18,9 +18,6 @@ use crate::files::{Input, Role};
 
 /// How many ranges a file may hold: 16 bytes of memory each.
 const MOST_RANGES: usize = 16 << 20;
-
-/// How many bytes a line may have.
-const LONGEST_LINE: u64 = 4096;
 
 /// Where the changes are found. One of these has to be given.
 #[derive(Args, Debug)]
@@ -41,12 +38,6 @@ pub(super) struct ChangeArguments {
 }
 
 impl ChangeArguments {
-    /// The file that the changes are read from, and the option that names it.
-    pub(super) fn input(&self) -> Option<(&'static str, &Path)> {
-        let named = [("--ranges", &self.ranges), ("--old-data", &self.old_data), ("--delta", &self.delta)];
-        named.into_iter().find_map(|(option, path)| Some((option, path.as_deref()?)))
-    }
-
     /// The changed ranges, in bytes of the data; `blocks` is how many the old and the new data have in common.
     pub(super) fn find(
         &self,
@@ -79,21 +70,10 @@ impl ChangeArguments {
     }
 }
 
-fn read_ranges(mut from: impl BufRead, path: &Path) -> Result<Vec<Range<u64>>, Failure> {
-    let hint = "a line holds a range's offset and length in bytes, decimal, with a space between";
+fn read_ranges(lines: impl BufRead, path: &Path) -> Result<Vec<Range<u64>>, Failure> {
     let mut ranges = Vec::new();
-    let mut line = Vec::new();
-    for number in 1.. {
-        line.clear();
-        let read = from.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line);
-        match read.map_err(|error| Failure::system(format_args!("--ranges {path:?}"), &error).hint(hint))? {
-            0 => break,
-            _ if line.ends_with(b"\n") || (line.len() as u64) < LONGEST_LINE => {}
-            _ => {
-                let what = format!("--ranges {path:?}, line {number}: more than {LONGEST_LINE} bytes");
-                return Err(Failure::argument(what).hint(hint));
-            }
-        }
+    for (number, line) in (1..).zip(lines.split(b'\n')) {
+        let line = line.map_err(|error| Failure::system(format_args!("--ranges {path:?}"), &error))?;
         let line = String::from_utf8_lossy(&line);
         let text = line.split('#').next().unwrap_or_default().trim();
         if text.is_empty() {
@@ -101,7 +81,8 @@ fn read_ranges(mut from: impl BufRead, path: &Path) -> Result<Vec<Range<u64>>, F
         }
         let range = parse_range(text).map_err(|why| {
             let text: String = text.chars().take(80).collect();
-            Failure::argument(format_args!("--ranges {path:?}, line {number}: {text:?}: {why}")).hint(hint)
+            Failure::argument(format_args!("--ranges {path:?}, line {number}: {text:?}: {why}"))
+                .hint("a line holds a range's offset and length in bytes, decimal, with a space between")
         })?;
         if ranges.len() == MOST_RANGES {
             return Err(Failure::argument(format_args!("--ranges {path:?}: more than {MOST_RANGES} ranges"))

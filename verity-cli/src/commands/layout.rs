@@ -103,7 +103,7 @@ impl Layout {
     }
 
     /// An option that says something else than the superblock is not ignored.
-    pub(super) fn check_against(&self, tree: &TreeOptions) -> Result<(), Failure> {
+    fn check_against(&self, tree: &TreeOptions) -> Result<(), Failure> {
         let Params { hash_type, algorithm, data_block_size, hash_block_size, salt } = &self.params;
         let data_blocks = tree.data_blocks.filter(|&blocks| blocks != 0);
         differs("--data-block-size", tree.data_block_size.as_ref(), data_block_size)?;

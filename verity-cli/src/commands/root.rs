@@ -1,7 +1,7 @@
 //! The root hash that a command is given: as an argument or in a file.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use verity_core::algorithm::Algorithm;
@@ -47,11 +47,6 @@ impl RootArguments {
     /// The argument in the root hash's place, where the root hash is in a file and this thus something else.
     pub(crate) fn take_other_argument(&mut self) -> Option<PathBuf> {
         self.root_hash_file.as_ref().and_then(|_| self.root_hash.take()).map(PathBuf::from)
-    }
-
-    /// The file that the root hash is read from, and the option that names it.
-    pub(crate) fn file(&self) -> Option<(&'static str, &Path)> {
-        self.root_hash_file.as_deref().map(|path| ("--root-hash-file", path))
     }
 
     /// The text, read before anything else is opened.

@@ -1,7 +1,5 @@
 //! `verity update`: brings a hash tree up to date with data that changed.
 
-use std::fs;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -21,7 +19,7 @@ use crate::cli::options::{AreaOptions, Common, TreeOptions, WorkOptions};
 use crate::cli::values;
 use crate::failure::Code;
 use crate::failure::Failure;
-use crate::files::{self, Extent, Input, Plan, Role, check_apart};
+use crate::files::{self, Input, Plan, Role, check_apart};
 use crate::output::{human, json};
 use crate::session::{Session, engine_options};
 
@@ -114,10 +112,6 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     let geometry = Geometry::new(&old.params, data_blocks, arguments.area.area()?)
         .map_err(|error| bad_geometry(&error))?;
     let root = root::parse(&text, old.params.algorithm)?;
-    let before = old.geometry.data_blocks();
-    if data_blocks != before {
-        session.note(&format!("the tree covered {before} data blocks, and will cover {data_blocks}"));
-    }
     let update = Update { arguments, data, hash, old, root, geometry };
 
     let progress = session.progress();
@@ -147,10 +141,7 @@ fn old_layout(
     session: &Session,
 ) -> Result<Layout, Failure> {
     if !arguments.area.no_superblock {
-        let layout = Layout::from_superblock(hash, &arguments.area, session)?;
-        // The number of blocks may be another one now.
-        layout.check_against(&TreeOptions { data_blocks: None, ..arguments.tree.clone() })?;
-        return Ok(layout);
+        return Layout::from_superblock(hash, &arguments.area, session);
     }
     let Some(salt) = arguments.tree.salt.clone() else {
         return Err(Failure::argument(
@@ -169,7 +160,7 @@ fn old_layout(
 }
 
 impl Update<'_> {
-    fn changed(&self, options: &Options<'_>) -> Result<Vec<Range<u64>>, Failure> {
+    fn changed(&self, options: &Options<'_>) -> Result<Vec<std::ops::Range<u64>>, Failure> {
         let common = self.old.geometry.data_blocks().min(self.geometry.data_blocks());
         self.arguments.changes.find(&self.data, self.old.params.data_block_size, common, options)
     }
@@ -180,15 +171,11 @@ impl Update<'_> {
     }
 
     /// Makes the new tree in `target`, which can be the old one seen through a journal.
-    fn rebuild(
-        &self,
-        target: &dyn Storage,
-        changed: &[Range<u64>],
-        options: &Options<'_>,
-    ) -> Result<RootHash, Failure> {
+    fn rebuild(&self, target: &dyn Storage, options: &Options<'_>) -> Result<RootHash, Failure> {
+        let changed = self.changed(options)?;
         let old = Old { hash: &self.hash.file, geometry: &self.old.geometry, root: &self.root };
         let params = &self.old.params;
-        tree::update(&self.data.file, target, params, &self.geometry, &old, changed, options)
+        tree::update(&self.data.file, target, params, &self.geometry, &old, &changed, options)
             .map_err(|error| self.failure(&error))
     }
 
@@ -218,34 +205,15 @@ impl Update<'_> {
             }
             let area = self.geometry.area().offset()..self.geometry.hash_area_end();
             check_apart((self.data.extent, self.geometry.data_bytes()), (extent, area))?;
-            self.check_not_read(extent, output)?;
         }
-        // Before anything is written.
-        let changed = self.changed(options)?;
         let shared = plan.extent().is_some_and(|extent| extent.same_storage(self.data.extent));
         let area = self.geometry.area();
         let target =
             plan.open(&(area.offset()..self.geometry.hash_area_end()), area.has_superblock(), shared)?;
-        let root = self
-            .rebuild(target.file(), &changed, options)
-            .map_err(|failure| format::unfinished(failure, &target))?;
+        let root =
+            self.rebuild(target.file(), options).map_err(|failure| format::unfinished(failure, &target))?;
         target.finish(self.superblock().as_ref())?;
         Ok(root)
-    }
-
-    /// Refuses to write to a file that is also read.
-    fn check_not_read(&self, extent: Extent, output: &Path) -> Result<(), Failure> {
-        let read = self.arguments.changes.input().into_iter().chain(self.arguments.root.file());
-        for (option, path) in read {
-            let same = fs::metadata(path).is_ok_and(|metadata| Extent::of(&metadata).same_storage(extent));
-            if same {
-                return Err(Failure::argument(format_args!(
-                    "--output {output:?} is the file that {option} names"
-                ))
-                .hint("give another file: inputs are never written to"));
-            }
-        }
-        Ok(())
     }
 
     fn in_place(&self, options: &Options<'_>) -> Result<RootHash, Failure> {
@@ -260,8 +228,8 @@ impl Update<'_> {
         let place = files::InPlace::open(&self.arguments.hash, Role::Hash, log)?;
         place.change(
             |journal| {
-                let changed = self.changed(options)?;
                 let root = if self.geometry == self.old.geometry {
+                    let changed = self.changed(options)?;
                     let params = &self.old.params;
                     tree::update_in_place(
                         &self.data.file,
@@ -274,7 +242,7 @@ impl Update<'_> {
                     )
                     .map_err(|error| self.failure(&error))?
                 } else {
-                    self.rebuild(journal, &changed, options)?
+                    self.rebuild(journal, options)?
                 };
                 if let Some(superblock) = self.superblock() {
                     journal

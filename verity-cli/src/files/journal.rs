@@ -12,7 +12,6 @@ use verity_core::block::BlockSize;
 use verity_core::journal::{self, Journal, JournalError, Recovery};
 
 use super::input::{self, Role};
-use super::lock::lock;
 use super::temporary::folder;
 use crate::failure::{Code, Failure, plain};
 
@@ -183,7 +182,7 @@ fn identity(path: &Path, role: Role, device: &File) -> Result<u64, Failure> {
     Ok(if metadata.is_file() { metadata.ino() } else { 0 })
 }
 
-/// Opens and locks.
+/// Opens and locks: two changes at once, or a change and its recovery, would mix.
 fn open_device(path: &Path, role: Role) -> Result<File, Failure> {
     input::inspect(path, role)?;
     let device = OpenOptions::new()
@@ -191,8 +190,14 @@ fn open_device(path: &Path, role: Role) -> Result<File, Failure> {
         .write(true)
         .open(path)
         .map_err(|error| Failure::system(format_args!("{role} {path:?} cannot be written"), &error))?;
-    lock(&device, path, role)?;
-    Ok(device)
+    match device.try_lock() {
+        Err(fs::TryLockError::WouldBlock) => {
+            Err(Failure::new(Code::Busy, format_args!("{role} {path:?} is being changed by another process"))
+                .hint("wait until that is done"))
+        }
+        // A file system without locks.
+        Ok(()) | Err(fs::TryLockError::Error(_)) => Ok(device),
+    }
 }
 
 fn remove(log_path: &Path) -> Result<(), Failure> {

@@ -16,7 +16,6 @@ use verity_core::superblock::Superblock;
 use super::extent::Extent;
 use super::input::{self, Input, Role};
 use super::journal::refuse_unfinished;
-use super::lock::lock;
 use super::temporary::{Temporary, folder};
 use crate::failure::{Code, Failure, plain};
 
@@ -70,6 +69,10 @@ impl Plan {
             Ok(metadata) => {
                 access(path, AccessFlags::R_OK)
                     .map_err(|errno| input::unreachable(path, role, &errno.into()))?;
+                if role == Role::Hash {
+                    // What is in its journal must not come back over a new tree.
+                    refuse_unfinished(path, role)?;
+                }
                 Some(metadata)
             }
             // A link that leads nowhere exists, too.
@@ -78,10 +81,6 @@ impl Plan {
             }
             Err(failure) => return Err(failure),
         };
-        if role == Role::Hash {
-            // What is in a journal must not come back over a new tree, nor over one in a new file of the old one's name.
-            refuse_unfinished(path, role)?;
-        }
         Ok(Self { role, path: path.to_owned(), existing })
     }
 
@@ -293,10 +292,6 @@ fn open_in_place(
     let opened = file.metadata().map_err(|error| failed(&error))?;
     if (opened.dev(), opened.ino()) != (existing.dev(), existing.ino()) {
         return Err(Failure::new(Code::Busy, format_args!("{role} {path:?} was replaced meanwhile")));
-    }
-    if !device {
-        // A block device is claimed by opening it.
-        lock(&file, path, role)?;
     }
     let length = input::size(&file).map_err(|error| failed(&error))?;
     if device && length < needed {
