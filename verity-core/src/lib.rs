@@ -9,7 +9,7 @@
 //!
 //! 1. Values, without I/O: [`algorithm`], [`block`], [`params`], [`superblock`], [`geometry`], [`signature`]. A
 //!    value that exists is valid.
-//! 2. Engines: [`digest`], [`tree`], [`fec`], [`repair`], [`reader`], [`journal`], over the positions of [`io`], watched through
+//! 2. Engines: [`digest`], [`tree`], [`fec`], [`repair`], [`reader`], [`erofs`], [`locate`], [`journal`], over the positions of [`io`], watched through
 //!    [`progress`].
 //! 3. Kernel: `device`.
 //! 4. Products that put these together: `veritytab`.

@@ -116,7 +116,8 @@ impl<'a> Image<'a> {
     }
 
     /// The image's size, in bytes.
-    pub(super) fn size(&self) -> u64 {
+    #[must_use]
+    pub fn size(&self) -> u64 {
         self.size
     }
 

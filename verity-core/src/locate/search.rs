@@ -117,6 +117,9 @@ impl<'s> Search<'s> {
             image.extents(&inode, self.budget, |extent| match extent {
                 // In blocks, and behind the inode: no directory's content lies in more places.
                 Extent { content, place: Place::Stored(place) } if places.len() < 2 => {
+                    if place.end > image.size() {
+                        return Err(Error::Invalid { field: "the end of a directory", value: place.end });
+                    }
                     places.push((place.start, content.end - content.start));
                     Ok(())
                 }

@@ -188,7 +188,7 @@ damaged, a character each
         assert!(lines[1].ends_with("1024 a character, which shows the worst"), "{text}");
         assert_eq!(lines[2], format!("{:>7} X{}", 0, ".".repeat(63)));
         assert_eq!(lines[3], format!("{:>7} {}", 65_536, ".".repeat(64)));
-        assert_eq!(lines.len(), 2 + 16 + 2 + 4 + 1, "{text}");
+        assert_eq!(lines.len(), 2 + 16 + 2 + 3 + 1, "{text}");
     }
 
     #[test]
