@@ -37,7 +37,7 @@ macro_rules! scripts {
                     run(context, &Script::parse($name, text))
                 },
             )),*];
-            cases.into_iter().map(|(name, claim, body)| Case::new(name, claim, body).limit(180)).collect()
+            cases.into_iter().map(|(name, claim, body)| Case::new(name, claim, body).limit(300)).collect()
         }
     };
 }

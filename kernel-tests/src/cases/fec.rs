@@ -15,16 +15,16 @@ use verity_core::params::Params;
 use verity_core::repair::{self, repair};
 use verity_core::tree::Options;
 
-use crate::case::{Body, Case};
+use crate::case::{Body, Case, version_of};
 use crate::guest::{Context, pattern, read_direct};
 
 use super::image::{block_sizes, remove, side_by_side};
 
-/// Random damages for each number of roots on whose verdict kernel and library agree; four of them make 500 on each kernel.
-const DAMAGES: usize = 125;
+/// Random damages for each number of roots and each kernel on whose verdict kernel and library agree: on three kernels, 504 in all.
+const DAMAGES: usize = 42;
 
-/// Random damages that are tried for that. In some repair can do more than the kernel.
-const TRIED: u64 = 150;
+/// Random damages that are tried for that, others on each kernel. In some repair can do more than the kernel.
+const TRIED: u64 = 50;
 
 /// Two rounds of codewords with any number of roots, and a tree of three levels.
 const BLOCKS: u64 = 300;
@@ -50,7 +50,7 @@ pub(super) fn cases() -> Vec<Case> {
     let agree = agree.into_iter().map(|(roots, body)| {
         let claim =
             format!("of {DAMAGES} random damages with {roots} roots the kernel and repair restore the same");
-        Case::new(format!("fec/agrees-{roots}"), claim, body).limit(240)
+        Case::new(format!("fec/agrees-{roots}"), claim, body).limit(400)
     });
     restored.chain(agree).collect()
 }
@@ -277,30 +277,34 @@ fn damage(image: &Protected, devices: &mut Devices, numbers: &mut Numbers) -> an
     Ok(places)
 }
 
-/// The kernel looks for bad places among data blocks only, keeps nothing of what it restored, and gives a block up with its
-/// first codeword. So repair can do more, but only where tree or parity are damaged.
+/// The kernel keeps nothing of what it restored, gives a block up with the first codeword that it cannot correct, and looks for bad places
+/// among data blocks only. So repair can do more; it must never do less.
 fn agrees(context: &mut Context, roots: u64) -> anyhow::Result<()> {
     let image = Protected::new(512, roots, 100 + roots)?;
     let [both, neither, more] = [const { AtomicUsize::new(0) }; 3];
     let context = &*context;
-    let seeds: Vec<u64> = (0..TRIED).map(|number| roots << 32 | number).collect();
+    let release = nix::sys::utsname::uname().context("uname")?.release().to_string_lossy().into_owned();
+    let (major, minor) = version_of(&release).unwrap_or_default();
+    let first = roots << 32 | u64::from(major) << 24 | u64::from(minor) << 16;
+    let seeds: Vec<u64> = (first..first + TRIED).collect();
     side_by_side(&seeds, |&seed| {
         let mut damaged = image.whole.clone();
         let places = damage(&image, &mut damaged, &mut Numbers(seed))?;
         let what = || format!("seed {seed:#x}, damaged: {places:?}");
         let kernel = image.in_kernel(context, &format!("agrees-{seed:x}"), &damaged).with_context(what)?;
-        let in_data = places.iter().all(|place| matches!(place, Place::Data(_)));
         match (kernel.restored, image.repaired(&damaged).with_context(what)?) {
             (true, true) => both.fetch_add(1, Ordering::Relaxed),
             (false, false) => neither.fetch_add(1, Ordering::Relaxed),
-            (false, true) if !in_data => more.fetch_add(1, Ordering::Relaxed),
-            (kernel, repair) => bail!("{}: restored by the kernel: {kernel}, by repair: {repair}", what()),
+            (false, true) => more.fetch_add(1, Ordering::Relaxed),
+            (true, false) => bail!("{}: the kernel restored it, repair did not", what()),
         };
         Ok(())
     })?;
     let [both, neither, more] = [both, neither, more].map(AtomicUsize::into_inner);
-    ensure!(both > 10 && neither > 10, "{both} were restored, {neither} were not: no test of a verdict");
+    context.say(format!(
+        "{roots} roots: {both} restored by both, {neither} by neither, {more} by repair alone"
+    ))?;
+    ensure!(both > 5 && neither > 5, "{both} were restored, {neither} were not: no test of a verdict");
     ensure!(both + neither >= DAMAGES, "{more} of {TRIED} were restored by repair alone");
-    context
-        .say(format!("{roots} roots: {both} restored by both, {neither} by neither, {more} by repair alone"))
+    Ok(())
 }

@@ -39,6 +39,7 @@ fn repair(context: &mut Context) -> anyhow::Result<()> {
     let folder = mounted(context)?;
     context.say("the repair begins")?;
     verity(&folder, REPAIR).succeed()?;
+    context.say("the repair is done")?;
     umount(&folder).context("unmounting the disk")
 }
 

@@ -37,6 +37,16 @@ pub(crate) enum Finding {
     Damaged(repair::Report),
 }
 
+impl Diagnosis {
+    /// What a verification would find after the repair, if there is something to repair.
+    pub(super) const fn remaining(&self) -> Option<&tree::Report> {
+        match &self.finding {
+            Finding::Damaged(report) => Some(&report.remaining),
+            Finding::Intact { .. } => None,
+        }
+    }
+}
+
 impl Mending<'_> {
     /// Repairs what is seen through `data` and `hash`, which stand for the devices.
     pub(super) fn repair(

@@ -43,7 +43,7 @@ enum Way {
     Whole {
         temporary: Temporary,
         /// The existing one, as it was looked at.
-        replaces: Option<Metadata>,
+        replaces: Option<Box<Metadata>>,
     },
     /// A device, or a file that holds more than the area.
     InPlace(InPlace),
@@ -130,7 +130,7 @@ impl Plan {
                 Way::Whole { temporary, replaces: None }
             }
             Some(metadata) => match replacement(&path, &metadata, area, shared) {
-                Some(temporary) => Way::Whole { temporary, replaces: Some(metadata) },
+                Some(temporary) => Way::Whole { temporary, replaces: Some(Box::new(metadata)) },
                 None => open_in_place(&path, role, &metadata, area.end, shared)?,
             },
         };

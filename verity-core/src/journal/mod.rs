@@ -293,7 +293,7 @@ pub fn recover(log: &dyn ReadAt, device: &dyn Durable, identity: u64) -> Result<
     let digest = format::digest_entries(log, &header, |entry| {
         if other.is_none() {
             let found = Found::at(device, entry.offset, header.block_size);
-            other = (!found.is_from(&entry, length)).then_some(entry.offset);
+            other = (!found.is_from(entry, length)).then_some(entry.offset);
         }
     })
     .map_err(|error| match error {

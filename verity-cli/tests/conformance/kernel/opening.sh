@@ -154,9 +154,7 @@ for name in 'a b' 'a\b' 'a*b' "$(printf 'caf\303\251')"; do
     run veritysetup close "$name"
 done
 
-## names that the kernel refuses
+## a name that the kernel refuses
 #~ stderr: names
-for name in '' . .. control; do
-    run veritysetup open data "$name" hash "$root"
-    run veritysetup status "$name" | head -n 1
-done
+run veritysetup open data '' hash "$root"
+run veritysetup status '' | head -n 1
