@@ -101,6 +101,7 @@ fn wrong_commands() {
     refused(&sandbox.verity(""), "no command given", help);
     refused(&sandbox.verity("-v"), "no command given", help);
     refused(&sandbox.verity("fromat data hash"), "command \"fromat\" is unknown", help);
+    refused(&sandbox.verity("help bogus"), "command \"bogus\" is unknown", help);
     refused(&sandbox.verity("--fromat"), "option --fromat is unknown", help);
 }
 
@@ -150,6 +151,8 @@ fn errors_are_documents_where_documents_are_asked_for() {
         let message = document["error"]["message"].as_str().unwrap();
         assert!(run.stderr.starts_with(&format!("verity: {message}\n")), "{run:?}");
     }
+    let run = sandbox.drop_in("dump nothing --json");
+    assert_eq!(run.json()["error"]["kind"], "no-device", "{run:?}");
 }
 
 #[test]

@@ -52,6 +52,42 @@ fn a_signal_leaves_nothing_where_nothing_was() {
     }
 }
 
+/// Somebody else's work in the meantime is not overwritten.
+#[test]
+fn a_hash_file_that_was_changed_meanwhile_is_kept() {
+    for change in ["replaced", "grown", "made"] {
+        let sandbox = Sandbox::new();
+        if change != "made" {
+            sandbox.write("hash", b"old");
+        }
+        let mut child = sandbox
+            .verity_command("format - hash --root-hash-file root")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // That of the root hash file: by then the hash file has been looked at.
+        while !sandbox.names().iter().any(|name| name.starts_with(".root")) {
+            assert_eq!(child.try_wait().unwrap(), None);
+            sleep(Duration::from_millis(5));
+        }
+        if change == "replaced" {
+            sandbox.write("other", b"new");
+            std::fs::rename(sandbox.path("other"), sandbox.path("hash")).unwrap();
+        } else {
+            sandbox.write("hash", b"old and new");
+        }
+        let before = sandbox.read("hash");
+        child.stdin.take().unwrap().write_all(&pattern(4 * 4096)).unwrap();
+        let run = Run::from(child.wait_with_output().unwrap());
+        assert_eq!(run.code, Some(5), "{change}: {run:?}");
+        assert!(run.stderr.contains("was replaced or changed meanwhile"), "{change}: {run:?}");
+        assert_eq!(sandbox.read("hash"), before, "{change}");
+        assert_eq!(sandbox.names(), ["hash"], "{change}");
+    }
+}
+
 #[test]
 fn a_signal_leaves_an_old_hash_file_as_it_was() {
     let sandbox = Sandbox::new();

@@ -24,7 +24,14 @@ pub(super) fn translate(error: &Error, cli: &Command, line: &[OsString]) -> Resu
         ErrorKind::UnknownArgument if command.is_none() && is_known(&bad_argument(error), cli) => {
             no_command()
         }
-        ErrorKind::InvalidSubcommand => unknown_command(action),
+        ErrorKind::InvalidSubcommand => {
+            // Of 'help', what help was asked for.
+            let named = context(error, ContextKind::InvalidSubcommand);
+            unknown_command(named.as_deref().unwrap_or(action))
+        }
+        ErrorKind::InvalidUtf8 => {
+            Failure::argument(format_args!("{action}: an argument is no UTF-8, which only paths may be"))
+        }
         ErrorKind::UnknownArgument => unknown_argument(&bad_argument(error), cli, command),
         ErrorKind::MissingRequiredArgument => missing(error, action),
         ErrorKind::TooManyValues => {

@@ -17,7 +17,14 @@ pub(crate) fn failure(error: &Error, name: impl Fn(Device) -> String) -> Failure
                 _ => plain(source),
             };
             let what = format!("{device} {}: reading {length} bytes at byte {offset} failed: {why}", name(*device));
-            Failure::new(memory_or_general(source), what).veritysetup(Code::General, "Verification of data area failed.")
+            let failure = Failure::new(memory_or_general(source), what)
+                .veritysetup(Code::General, "Verification of data area failed.");
+            match source.kind() {
+                io::ErrorKind::UnexpectedEof => {
+                    failure.hint("it is truncated, or was made shorter while it was read")
+                }
+                _ => failure,
+            }
         }
         Error::Write { device, offset, length, source } => {
             let what = format!(

@@ -288,7 +288,9 @@ pub(crate) fn bad_geometry(error: &GeometryError) -> Failure {
         GeometryError::Unaligned { .. } => failure
             .hint("give another --hash-offset")
             .veritysetup(Code::General, "Unsupported VERITY hash offset."),
-        GeometryError::TooLarge => failure.veritysetup(Code::General, "Device offset overflow."),
+        GeometryError::TooLarge => failure
+            .hint("check --data-blocks and --hash-offset; what a superblock says of them may be corrupted")
+            .veritysetup(Code::General, "Device offset overflow."),
         _ => failure,
     }
 }

@@ -47,9 +47,15 @@ pub(crate) fn write_text(text: &clap::builder::StyledStr) -> Code {
 
 /// Tells of a failure, on standard error and, if asked for, as a document on standard output. Returns the exit code.
 pub(crate) fn failure(failure: &Failure, personality: Personality, as_json: bool) -> Code {
+    let document = || {
+        if as_json {
+            let _ = write_result(&json::document(&json::failure(failure)));
+        }
+    };
     if personality.is_veritysetup() {
         let (code, text) = failure.as_veritysetup();
         plain(&text);
+        document();
         return code;
     }
     let mut stderr = anstream::stderr().lock();
@@ -58,9 +64,7 @@ pub(crate) fn failure(failure: &Failure, personality: Personality, as_json: bool
     if let Some(hint) = &failure.hint {
         let _ = writeln!(stderr, "{HINT}hint:{HINT:#} {hint}");
     }
-    if as_json {
-        let _ = write_result(&json::document(&json::failure(failure)));
-    }
+    document();
     failure.code
 }
 
