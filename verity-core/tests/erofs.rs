@@ -1,5 +1,8 @@
 //! Images that no mkfs.erofs makes: blocks of 512 bytes, content in a packed inode, and what an attacker would write.
 
+// One range is what is expected.
+#![allow(clippy::single_range_in_vec_init)]
+
 use std::path::PathBuf;
 
 use verity_core::block::BlockSize;
