@@ -222,7 +222,11 @@ fn a_half_written_journal_is_dropped_by_the_next_repair() {
     let right = sandbox.content();
     damage(&sandbox, "data", &[7]);
     let repair = format!("repair -q data hash {root} --fec-device fec --fec-roots 4 --in-place");
-    for journal in [Vec::new(), vec![0; 300], vec![0; 9000]] {
+    // The mark of one that was begun, alone and with entries behind it.
+    let mut begun = b"verity-journal".to_vec();
+    begun.resize(120, 0);
+    let with_entries = [begun.as_slice(), &[0; 9000]].concat();
+    for journal in [Vec::new(), begun, with_entries] {
         sandbox.write("data.verity-journal", &journal);
         let run = sandbox.verity(&repair);
         assert_eq!(run.code, Some(0), "{run:?}");
