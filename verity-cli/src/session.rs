@@ -33,6 +33,15 @@ impl Session {
         output::write_result(&text)
     }
 
+    /// The same, where there are colours in the text.
+    pub(crate) fn print_styled(
+        &self,
+        human: impl FnOnce() -> String,
+        json: impl FnOnce() -> Value,
+    ) -> Result<(), Failure> {
+        if self.json { self.print(String::new, json) } else { output::write_styled(&human()) }
+    }
+
     /// Prints a remark that is neither result nor error.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet && !self.is_veritysetup() {

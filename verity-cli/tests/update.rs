@@ -3,12 +3,14 @@
 mod common;
 
 use std::fs::OpenOptions;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::process::Stdio;
 use std::time::Duration;
 
 use common::numbers::Numbers;
 use common::{FIXED, Run, Sandbox, pattern};
+use verity_core::block::BlockSize;
+use verity_core::journal::{Journal, JournalError};
 
 /// A formatted image of 600 blocks that was then changed in blocks 3, 4 and 599. `fresh` and the second root hash are what
 /// `format` makes of it now.
@@ -64,8 +66,13 @@ fn grown_and_shrunk_images() {
         let new = sandbox.verity(&format!("format -q data fresh {FIXED}")).success();
         let ranges = b"0 1";
         for result in ["--output new", "--in-place"] {
-            let told =
-                sandbox.verity_with_input(&format!("update -q data hash {old} --ranges - {result}"), ranges);
+            let command = format!("update -q data hash {old} --ranges - {result}");
+            let run = sandbox.verity_with_input(&command, ranges);
+            assert_eq!(run.code, Some(1), "{run:?}");
+            let why = format!("has {after} blocks of 4096 bytes, and the old tree covers {before}");
+            assert!(run.stderr.contains(&why), "{run:?}");
+            assert!(run.stderr.contains("--data-blocks=0"), "{run:?}");
+            let told = sandbox.verity_with_input(&format!("{command} --data-blocks 0"), ranges);
             assert_eq!(told.success(), new, "{before} -> {after} {result}");
         }
         let fresh = sandbox.read("fresh");
@@ -91,6 +98,9 @@ fn a_tree_that_does_not_match_its_root_hash_is_not_taken_over() {
 fn bad_arguments_are_told_apart() {
     let (sandbox, old, _) = changed();
     sandbox.write("bad", b"1 2\n3 x\n");
+    sandbox.write("ranges", b"1 2\n");
+    sandbox.write("delta", &[1; 4096]);
+    sandbox.write("root", old.as_bytes());
     let before = sandbox.content();
     for (arguments, message) in [
         ("--output new", "missing"),
@@ -99,6 +109,17 @@ fn bad_arguments_are_told_apart() {
         ("--ranges bad --delta bad --output new", "exclude each other"),
         ("--ranges bad --output new", "line 2"),
         ("--ranges missing --output new", "No such file"),
+        ("--ranges . --output new", "is a directory"),
+        ("--ranges /dev/zero --output new", "line 1: longer than"),
+        ("--ranges ranges --output ranges", "is --ranges"),
+        ("--old-data before --output before", "is --old-data"),
+        ("--delta delta --output delta", "is --delta"),
+        ("--ranges ranges --in-place --journal ranges", "is --ranges"),
+        ("--ranges ranges --in-place --journal data", "is the data"),
+        ("--ranges ranges --in-place --journal hash", "is the old tree"),
+        ("--ranges ranges --output new --hash sha512", "--hash is sha512, but the superblock says sha256"),
+        ("--ranges ranges --output new --salt ff", "--salt is ff, but"),
+        ("--ranges ranges --output new --data-block-size 512", "--data-block-size is 512, but"),
         ("--old-data data --output new", "is the data itself"),
         ("--old-data before --output hash", "is the old tree itself"),
         ("--old-data before --output data", "overlap"),
@@ -108,6 +129,173 @@ fn bad_arguments_are_told_apart() {
         assert!(run.code == Some(1) || run.code == Some(4), "{arguments}: {run:?}");
         assert!(run.stderr.contains(message), "{arguments}: {run:?}");
         assert_eq!(sandbox.content(), before, "{arguments}");
+    }
+}
+
+#[test]
+fn the_file_with_the_root_hash_is_not_the_output() {
+    let (sandbox, old, _) = changed();
+    sandbox.write("root", old.as_bytes());
+    let before = sandbox.content();
+    let run = sandbox.verity("update data hash --root-hash-file root --old-data before --output root");
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(run.stderr.contains("is --root-hash-file"), "{run:?}");
+    assert_eq!(sandbox.content(), before);
+}
+
+#[test]
+fn a_hash_file_that_ends_early_is_told_as_verify_tells_it() {
+    let (sandbox, old, _) = changed();
+    sandbox.write("hash", &sandbox.read("hash")[..8192]);
+    for command in ["verify data hash", "update --old-data before --in-place data hash"] {
+        let run = sandbox.verity(&format!("{command} {old}"));
+        assert_eq!(run.code, Some(1), "{run:?}");
+        assert!(run.stderr.contains("hash device \"hash\" is too short: 8192 bytes of"), "{run:?}");
+    }
+    assert_eq!(sandbox.names(), ["before", "data", "fresh", "hash"]);
+}
+
+/// A tree over a part of a device stays one, unless something else is asked for.
+#[test]
+fn a_tree_over_a_part_is_not_extended_by_itself() {
+    let sandbox = Sandbox::with_data(20);
+    let old = sandbox.verity(&format!("format -q data hash --data-blocks 10 {FIXED}")).success();
+    let old = old.trim();
+    sandbox.flip("data", 5, 1);
+    let command = format!("update -q data hash {old} --ranges - --output new");
+    let run = sandbox.verity_with_input(&command, b"0 10");
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(run.stderr.contains("--data-blocks=10 to cover what the old tree covers"), "{run:?}");
+    for blocks in [10, 20, 7] {
+        let fresh = sandbox.verity(&format!("format -q data fresh --data-blocks {blocks} {FIXED}")).success();
+        let told = sandbox.verity_with_input(&format!("{command} --data-blocks {blocks}"), b"0 10");
+        assert_eq!(told.success(), fresh, "{blocks}");
+        assert_eq!(sandbox.read("new"), sandbox.read("fresh"), "{blocks}");
+    }
+}
+
+/// A pipe that nobody writes to, and standard input that says nothing, do not keep a signal from being seen.
+#[test]
+fn a_silent_list_of_ranges_can_be_interrupted() {
+    let (sandbox, old, _) = changed();
+    nix::unistd::mkfifo(&sandbox.path("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let before = sandbox.content();
+    for ranges in ["pipe", "-"] {
+        let command = format!("update data hash {old} --ranges {ranges} --in-place");
+        let mut child = sandbox.verity_command(&command).stdin(Stdio::piped()).spawn().unwrap();
+        // The journal is made shortly before the ranges are read.
+        while !sandbox.path("hash.verity-journal").exists() {
+            assert_eq!(child.try_wait().unwrap(), None);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let id = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+        nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGINT).unwrap();
+        let stdin = child.stdin.take();
+        let status = child.wait().unwrap();
+        drop(stdin);
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(2), "{ranges}: {status}");
+        assert_eq!(sandbox.content(), before, "{ranges}");
+    }
+}
+
+/// The journal that a change of block 1 of `hash` to sevens leaves when it is cut off before it is applied.
+fn leave_journal(sandbox: &Sandbox) {
+    let device = std::fs::File::open(sandbox.path("hash")).unwrap();
+    let log = OpenOptions::new().read(true).write(true).create_new(true).open(sandbox.path(JOURNAL)).unwrap();
+    let inode = device.metadata().unwrap().ino();
+    let journal = Journal::begin(&device, &log, BlockSize::new(4096).unwrap(), inode).unwrap();
+    verity_core::io::WriteAt::write_all_at(&journal, &[7; 4096], 4096).unwrap();
+    // It is open for reading alone.
+    assert!(matches!(journal.commit(), Err(JournalError::Device(_))));
+}
+
+const JOURNAL: &str = "hash.verity-journal";
+
+#[test]
+fn a_whole_journal_is_applied() {
+    let (sandbox, _) = Sandbox::formatted(200);
+    let mut expected = sandbox.read("hash");
+    expected[4096..8192].fill(7);
+    leave_journal(&sandbox);
+    sandbox.verity("recover hash").is(0, "hash: the change is complete now\n", "");
+    assert_eq!(sandbox.read("hash"), expected);
+    assert_eq!(sandbox.names(), ["data", "hash"]);
+}
+
+/// A journal is bound to what the device held: one that was left behind does nothing to a device that is another one by now, though
+/// it has the same inode and length.
+#[test]
+fn a_journal_does_nothing_to_another_tree() {
+    for way in ["copied over", "through another name"] {
+        let (sandbox, _) = Sandbox::formatted(200);
+        leave_journal(&sandbox);
+        let other = sandbox.verity("format -q data other --salt 77").success();
+        if way == "copied over" {
+            // Into the file that there is.
+            std::fs::copy(sandbox.path("other"), sandbox.path("hash")).unwrap();
+        } else {
+            std::fs::remove_file(sandbox.path("other")).unwrap();
+            std::fs::hard_link(sandbox.path("hash"), sandbox.path("other")).unwrap();
+            sandbox.verity("format -q data other --salt 77").success();
+        }
+        let before = sandbox.content();
+        let run = sandbox.verity("recover hash");
+        assert_eq!(run.code, Some(1), "{way}: {run:?}");
+        assert!(run.stderr.contains("at byte 4096 it holds neither"), "{way}: {run:?}");
+        assert!(run.stderr.contains("delete the journal"), "{way}: {run:?}");
+        assert_eq!(sandbox.content(), before, "{way}");
+        std::fs::remove_file(sandbox.path(JOURNAL)).unwrap();
+        sandbox.verity(&format!("verify data hash {}", other.trim())).is(0, "", "");
+    }
+}
+
+/// Whoever reads a new file would be refused because of the old one's journal.
+#[test]
+fn the_journal_of_a_file_that_is_gone_stands_in_the_way() {
+    let (sandbox, root) = Sandbox::formatted(200);
+    leave_journal(&sandbox);
+    std::fs::rename(sandbox.path("hash"), sandbox.path("away")).unwrap();
+    let before = sandbox.content();
+    for command in ["format data hash", &format!("update data away {root} --old-data away --output hash")] {
+        let run = sandbox.verity(command);
+        assert_eq!(run.code, Some(5), "{run:?}");
+        assert!(run.stderr.contains("that is gone") && run.stderr.contains("delete the journal"), "{run:?}");
+        assert_eq!(sandbox.content(), before);
+    }
+}
+
+/// An image that begins with zeros is no journal that was never committed: it would be deleted.
+#[test]
+fn what_is_no_journal_is_not_deleted() {
+    let (sandbox, _) = Sandbox::formatted(2);
+    sandbox.write("image", &[0; 8192]);
+    sandbox.write("short", &[0; 8]);
+    let before = sandbox.content();
+    for other in ["image", "short", "data", "hash"] {
+        let run = sandbox.verity(&format!("recover hash --journal {other}"));
+        assert_eq!(run.code, Some(1), "{other}: {run:?}");
+        assert!(run.stderr.contains("damaged"), "{other}: {run:?}");
+        assert_eq!(sandbox.content(), before, "{other}");
+    }
+}
+
+/// One writer at a time, whichever command it is.
+#[test]
+fn a_device_that_is_being_changed_is_busy() {
+    let (sandbox, root) = Sandbox::formatted(200);
+    std::fs::hard_link(sandbox.path("hash"), sandbox.path("name")).unwrap();
+    let before = sandbox.content();
+    let other = OpenOptions::new().write(true).open(sandbox.path("hash")).unwrap();
+    other.lock().unwrap();
+    for command in
+        ["format data hash".to_owned(), format!("update data hash {root} --old-data copy --in-place")]
+    {
+        std::fs::copy(sandbox.path("data"), sandbox.path("copy")).unwrap();
+        let run = sandbox.verity(&command);
+        std::fs::remove_file(sandbox.path("copy")).unwrap();
+        assert_eq!(run.code, Some(5), "{command}: {run:?}");
+        assert!(run.stderr.contains("is being changed by another process"), "{command}: {run:?}");
+        assert_eq!(sandbox.content(), before, "{command}");
     }
 }
 

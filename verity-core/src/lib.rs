@@ -39,10 +39,12 @@ pub mod block;
 #[cfg(feature = "device")]
 pub mod device;
 pub mod digest;
+pub mod erofs;
 pub mod fec;
 pub mod geometry;
 pub mod io;
 pub mod journal;
+pub mod locate;
 pub mod params;
 pub mod progress;
 pub mod reader;

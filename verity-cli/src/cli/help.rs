@@ -9,8 +9,8 @@ Exit codes:
   2  verification failed, or no permission
   3  out of memory
   4  no such file or device, one of the wrong kind, or not active
-  5  it exists already, or is in use
-  130, 143  interrupted (SIGINT, SIGTERM)"
+  5  it exists already, is in use, or its last change was cut off
+  129, 130, 143  interrupted (SIGHUP, SIGINT, SIGTERM)"
     };
 }
 pub(crate) use exit_codes;

@@ -75,13 +75,7 @@ impl Layout {
         session: &Session,
     ) -> Result<Self, Failure> {
         let layout = if area.no_superblock {
-            let Some(salt) = tree.salt.clone() else {
-                return Err(Failure::argument(
-                    "without a superblock the salt is stored nowhere, and --salt is missing",
-                )
-                .hint("give --salt as format printed it, or '--salt -' if there was none"));
-            };
-            let params = tree.params(salt);
+            let params = tree.params_without_superblock()?;
             let data_blocks = tree.data_blocks_of(data, &params, session)?;
             let geometry =
                 Geometry::new(&params, data_blocks, area.area()?).map_err(|error| bad_geometry(&error))?;
@@ -104,11 +98,16 @@ impl Layout {
 
     /// An option that says something else than the superblock is not ignored.
     fn check_against(&self, tree: &TreeOptions) -> Result<(), Failure> {
-        let Params { hash_type, algorithm, data_block_size, hash_block_size, salt } = &self.params;
         let data_blocks = tree.data_blocks.filter(|&blocks| blocks != 0);
+        differs("--data-blocks", data_blocks.as_ref(), &self.geometry.data_blocks())?;
+        self.check_params_against(tree)
+    }
+
+    /// As [`check_against`](Self::check_against), but for the number of data blocks, which can be another tree's.
+    pub(super) fn check_params_against(&self, tree: &TreeOptions) -> Result<(), Failure> {
+        let Params { hash_type, algorithm, data_block_size, hash_block_size, salt } = &self.params;
         differs("--data-block-size", tree.data_block_size.as_ref(), data_block_size)?;
         differs("--hash-block-size", tree.hash_block_size.as_ref(), hash_block_size)?;
-        differs("--data-blocks", data_blocks.as_ref(), &self.geometry.data_blocks())?;
         differs("--hash", tree.algorithm.as_ref(), algorithm)?;
         differs("--format", tree.format.as_ref(), hash_type)?;
         differs("--salt", tree.salt.as_ref(), salt)
@@ -116,25 +115,28 @@ impl Layout {
 
     /// Devices that are too short are told apart from blocks that do not match.
     fn check_sizes(&self, data: &Input, hash: &Input) -> Result<(), Failure> {
-        let needed = [(data, self.geometry.data_bytes()), (hash, self.geometry.hash_area_end())];
-        for (input, needed) in needed {
-            // Where there is no tree, the superblock's padding may be missing.
-            if input.size < needed
-                && !(self.geometry.hash_blocks() == 0 && input.role == crate::files::Role::Hash)
-            {
-                return Err(Failure::new(
-                    Code::General,
-                    format_args!(
-                        "{} {:?} is too short: {} bytes of {needed}",
-                        input.role, input.path, input.size
-                    ),
-                )
-                .hint("the file is truncated, or data and hash device do not belong together")
-                .veritysetup(Code::General, "Verification of data area failed."));
-            }
-        }
-        Ok(())
+        check_size(data, self.geometry.data_bytes())?;
+        self.check_hash_size(hash)
     }
+
+    /// As [`check_sizes`](Self::check_sizes), of the hash device alone.
+    pub(super) fn check_hash_size(&self, hash: &Input) -> Result<(), Failure> {
+        match self.geometry.hash_blocks() {
+            // Where there is no tree, the superblock's padding may be missing.
+            0 => Ok(()),
+            _ => check_size(hash, self.geometry.hash_area_end()),
+        }
+    }
+}
+
+fn check_size(input: &Input, needed: u64) -> Result<(), Failure> {
+    if input.size >= needed {
+        return Ok(());
+    }
+    let Input { role, path, size, .. } = input;
+    Err(Failure::new(Code::General, format_args!("{role} {path:?} is too short: {size} bytes of {needed}"))
+        .hint("the file is truncated, or data and hash device do not belong together")
+        .veritysetup(Code::General, "Verification of data area failed."))
 }
 
 impl AreaOptions {
@@ -149,6 +151,15 @@ impl AreaOptions {
 }
 
 impl TreeOptions {
+    /// The parameters of a tree that has no superblock to read them from.
+    pub(crate) fn params_without_superblock(&self) -> Result<Params, Failure> {
+        let salt = self.salt.clone().ok_or_else(|| {
+            Failure::argument("without a superblock the salt is stored nowhere, and --salt is missing")
+                .hint("give --salt as format printed it, or '--salt -' if there was none")
+        })?;
+        Ok(self.params(salt))
+    }
+
     /// The parameters that the options describe.
     pub(crate) fn params(&self, salt: verity_core::block::Salt) -> Params {
         Params {

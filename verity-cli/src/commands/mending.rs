@@ -10,7 +10,7 @@ use verity_core::tree::{self, Device, Options};
 use super::engine;
 use super::layout::Layout;
 use super::parity::Parity;
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::files::{Input, scratch};
 
 /// An image with tree and parity, open.
@@ -37,6 +37,16 @@ pub(crate) enum Finding {
     Damaged(repair::Report),
 }
 
+impl Diagnosis {
+    /// What a verification would find after the repair, if there is something to repair.
+    pub(super) const fn remaining(&self) -> Option<&tree::Report> {
+        match &self.finding {
+            Finding::Damaged(report) => Some(&report.remaining),
+            Finding::Intact { .. } => None,
+        }
+    }
+}
+
 impl Mending<'_> {
     /// Repairs what is seen through `data` and `hash`, which stand for the devices.
     pub(super) fn repair(
@@ -61,8 +71,11 @@ impl Mending<'_> {
     pub(super) fn try_repair(&self, options: &Options<'_>) -> Result<repair::Report, Failure> {
         let (for_data, for_hash) = (scratch()?, scratch()?);
         let block_size = self.parity.places.block_size();
-        let data = Journal::new(&self.data.file, &for_data, block_size, 0);
-        let hash = Journal::new(&self.hash.file, &for_hash, block_size, 0);
+        let begin = |device, log| {
+            Journal::begin(device, log, block_size, 0).map_err(|error| Failure::new(Code::General, error))
+        };
+        let data = begin(&self.data.file, &for_data)?;
+        let hash = begin(&self.hash.file, &for_hash)?;
         self.repair(&data, &hash, options)
     }
 

@@ -246,11 +246,11 @@ impl Repair<'_> {
             let useful = report.restored_blocks() > 0 && self.arguments.keeps(&report);
             Ok((report, if useful { Decision::Make } else { Decision::Drop }))
         };
-        let data = InPlace::open(&self.arguments.data, Role::Data, self.arguments.journal(Role::Data)?)?;
+        let data = InPlace::open(self.mending.data, self.arguments.journal(Role::Data)?)?;
         if self.is_one_device() {
             return data.change_if(|journal| repair(journal, journal), block_size);
         }
-        let hash = InPlace::open(&self.arguments.hash, Role::Hash, self.arguments.journal(Role::Hash)?);
+        let hash = InPlace::open(self.mending.hash, self.arguments.journal(Role::Hash)?);
         let hash = match hash {
             Ok(hash) => hash,
             Err(failure) => {

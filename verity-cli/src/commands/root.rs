@@ -1,7 +1,7 @@
 //! The root hash that a command is given: as an argument or in a file.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use verity_core::algorithm::Algorithm;
@@ -42,6 +42,11 @@ impl RootArguments {
     /// Whether there is one.
     pub(crate) fn is_given(&self) -> bool {
         self.root_hash.is_some() || self.root_hash_file.is_some()
+    }
+
+    /// The file that it is read from.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.root_hash_file.as_deref()
     }
 
     /// The argument in the root hash's place, where the root hash is in a file and this thus something else.

@@ -99,7 +99,7 @@ fn stdin() -> Result<File, Failure> {
 
 /// Copies until the end, or until `most` bytes.
 fn copy(
-    mut from: &File,
+    from: &File,
     to: &mut impl Write,
     most: Option<u64>,
     observer: &dyn Observer,
@@ -108,30 +108,42 @@ fn copy(
     let mut buffer = vec![0; READ_BYTES];
     let mut length: u64 = 0;
     loop {
-        if observer.cancelled() {
-            return Err(engine::failure(&Error::Cancelled, |_| String::new()));
-        }
         let rest = most.map_or(u64::MAX, |most| most - length);
         let room = usize::try_from(rest).unwrap_or(usize::MAX).min(READ_BYTES);
         if room == 0 {
             return Ok(length);
         }
-        // A read that waits would not see a signal.
-        let mut wait = [PollFd::new(from.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut wait, PollTimeout::from(WAIT_MS)) {
-            Ok(0) | Err(nix::Error::EINTR) => continue,
-            Ok(_) => {}
-            Err(errno) => return Err(cannot_read(&errno.into())),
-        }
-        match from.read(&mut buffer[..room]) {
-            Ok(0) => return Ok(length),
-            Ok(count) => {
+        match read_some(from, &mut buffer[..room], observer, cannot_read)? {
+            0 => return Ok(length),
+            count => {
                 to.write_all(&buffer[..count]).map_err(|error| hashing_failed(&error))?;
                 length += count as u64;
                 observer.advance(count as u64);
             }
+        }
+    }
+}
+
+/// Reads what there is; 0 is the end. A read that waits for its writer sees that it is cancelled.
+pub(super) fn read_some(
+    mut from: &File,
+    buffer: &mut [u8],
+    observer: &dyn Observer,
+    failed: impl Fn(&io::Error) -> Failure,
+) -> Result<usize, Failure> {
+    loop {
+        if observer.cancelled() {
+            return Err(engine::failure(&Error::Cancelled, |_| String::new()));
+        }
+        let mut wait = [PollFd::new(from.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut wait, PollTimeout::from(WAIT_MS)) {
+            Ok(0) | Err(nix::Error::EINTR) => continue,
+            Ok(_) => {}
+            Err(errno) => return Err(failed(&errno.into())),
+        }
+        match from.read(buffer) {
             Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
-            Err(error) => return Err(cannot_read(&error)),
+            read => return read.map_err(|error| failed(&error)),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `verity update`: brings a hash tree up to date with data that changed.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -9,7 +10,7 @@ use verity_core::io::{Storage, WriteAt};
 use verity_core::superblock::Superblock;
 use verity_core::tree::{self, Device, Old, Options};
 
-use super::changes::ChangeArguments;
+use super::changes::{ChangeArguments, Changes};
 use super::format::Formatted;
 use super::layout::{Layout, bad_geometry};
 use super::root::{self, RootArguments};
@@ -19,7 +20,7 @@ use crate::cli::options::{AreaOptions, Common, TreeOptions, WorkOptions};
 use crate::cli::values;
 use crate::failure::Code;
 use crate::failure::Failure;
-use crate::files::{self, Input, Plan, Role, check_apart};
+use crate::files::{self, Extent, Input, Plan, Role, check_apart};
 use crate::output::{human, json};
 use crate::session::{Session, engine_options};
 
@@ -29,12 +30,13 @@ Only changed data blocks are hashed, and the hash blocks above them; the result 
 data with the same salt and UUID. The old tree is checked against its root hash first. Whether the data changed only \
 where it is said to have is not checked: --old-data finds out by comparing.
 
-The data may have grown or shrunk. With --in-place a journal (HASH.verity-journal) lies beside the hash device until the \
+If the data has grown or shrunk, --data-blocks says how much of it the new tree covers (0 is all). With --in-place a journal (HASH.verity-journal) lies beside the hash device until the \
 change is complete; if it was cut off, 'verity recover HASH' finishes it.
 
 Examples:
   verity update image.img image.verity ROOT_HASH --old-data image.old --output image.new.verity
   verity update image.img image.verity ROOT_HASH --ranges changed.txt --in-place
+  verity update grown.img image.verity ROOT_HASH --ranges changed.txt --data-blocks 0 --output new.verity
   echo '8192 4096' | verity update image.img image.verity ROOT_HASH --ranges - --output new.verity
   verity update image.img image.verity ROOT_HASH --delta changes.sparse --output new.verity
 
@@ -81,7 +83,7 @@ pub(crate) struct Arguments {
 #[command(next_help_heading = "The new tree")]
 struct ResultArguments {
     /// Write the new tree to another file or device
-    #[arg(long, value_name = "PATH", required_unless_present = "in_place", conflicts_with = "in_place")]
+    #[arg(long, value_name = "PATH", conflicts_with = "in_place")]
     output: Option<PathBuf>,
 
     /// Change HASH itself
@@ -101,18 +103,24 @@ struct Update<'a> {
     old: Layout,
     root: RootHash,
     geometry: Geometry,
+    changes: Changes,
 }
 
 pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Failure> {
+    if arguments.result.output.is_none() && !arguments.result.in_place {
+        return Err(Failure::argument("update: --output or --in-place is missing")
+            .hint("--output PATH makes a new tree, --in-place changes HASH itself"));
+    }
     let text = arguments.root.text(session)?;
     let hash = Input::open(&arguments.hash, Role::Hash)?;
     let data = Input::open(&arguments.data, Role::Data)?;
     let old = old_layout(arguments, &data, &hash, session)?;
-    let data_blocks = arguments.tree.data_blocks_of(&data, &old.params, session)?;
+    let data_blocks = new_data_blocks(arguments, &data, &old, session)?;
     let geometry = Geometry::new(&old.params, data_blocks, arguments.area.area()?)
         .map_err(|error| bad_geometry(&error))?;
     let root = root::parse(&text, old.params.algorithm)?;
-    let update = Update { arguments, data, hash, old, root, geometry };
+    let changes = arguments.changes.open(&data)?;
+    let update = Update { arguments, data, hash, old, root, geometry, changes };
 
     let progress = session.progress();
     let options = engine_options(&progress, arguments.work.threads);
@@ -141,28 +149,75 @@ fn old_layout(
     session: &Session,
 ) -> Result<Layout, Failure> {
     if !arguments.area.no_superblock {
-        return Layout::from_superblock(hash, &arguments.area, session);
+        let layout = Layout::from_superblock(hash, &arguments.area, session)?;
+        layout.check_params_against(&arguments.tree)?;
+        layout.check_hash_size(hash)?;
+        return Ok(layout);
     }
-    let Some(salt) = arguments.tree.salt.clone() else {
-        return Err(Failure::argument(
-            "without a superblock the salt is stored nowhere, and --salt is missing",
-        )
-        .hint("give --salt as format printed it, or '--salt -' if there was none"));
-    };
-    let params = arguments.tree.params(salt);
+    let params = arguments.tree.params_without_superblock()?;
     let data_blocks = match arguments.old_data_blocks {
         Some(blocks) => blocks,
         None => arguments.tree.data_blocks_of(data, &params, session)?,
     };
     let geometry =
         Geometry::new(&params, data_blocks, arguments.area.area()?).map_err(|error| bad_geometry(&error))?;
-    Ok(Layout { uuid: None, params, geometry })
+    let layout = Layout { uuid: None, params, geometry };
+    layout.check_hash_size(hash)?;
+    Ok(layout)
+}
+
+/// How many data blocks the new tree covers: as many as the old one, unless something else is asked for. A device of another size than
+/// the old tree says may have grown, or may be one of which only a part was ever covered.
+fn new_data_blocks(
+    arguments: &Arguments,
+    data: &Input,
+    old: &Layout,
+    session: &Session,
+) -> Result<u64, Failure> {
+    let covered = old.geometry.data_blocks();
+    let block_size = old.params.data_block_size;
+    let whole = data.size / block_size.as_u64();
+    if arguments.tree.data_blocks.is_some() {
+        return arguments.tree.data_blocks_of(data, &old.params, session);
+    }
+    if whole == covered {
+        return Ok(covered);
+    }
+    let hint = if whole > covered {
+        format!(
+            "give --data-blocks={covered} to cover what the old tree covers, or --data-blocks=0 to cover all of it"
+        )
+    } else {
+        "give --data-blocks=0 if the data was made shorter on purpose".to_owned()
+    };
+    Err(Failure::argument(format_args!(
+        "data device {:?} has {whole} blocks of {block_size} bytes, and the old tree covers {covered}",
+        data.path
+    ))
+    .hint(hint))
 }
 
 impl Update<'_> {
-    fn changed(&self, options: &Options<'_>) -> Result<Vec<std::ops::Range<u64>>, Failure> {
+    fn changed(&self, options: &Options<'_>) -> Result<Vec<Range<u64>>, Failure> {
         let common = self.old.geometry.data_blocks().min(self.geometry.data_blocks());
-        self.arguments.changes.find(&self.data, self.old.params.data_block_size, common, options)
+        self.changes.find(&self.data, self.old.params.data_block_size, common, options)
+    }
+
+    /// The input that has some of these bytes, of which no one may be written. The new tree can lie behind the data in one file.
+    fn input_at(&self, extent: Extent, bytes: &Range<u64>) -> Result<Option<&'static str>, Failure> {
+        let mut inputs = vec![
+            ("the old tree itself", self.hash.extent, self.hash.bytes()),
+            ("the data", self.data.extent, 0..self.geometry.data_bytes()),
+        ];
+        let (option, place, taken) = self.changes.place()?;
+        inputs.push((option, place, taken));
+        if let Some(file) = self.arguments.root.file()
+            && let Ok(metadata) = file.metadata()
+        {
+            inputs.push(("--root-hash-file", Extent::of(&metadata), 0..u64::MAX));
+        }
+        let found = inputs.into_iter().find(|(_, place, taken)| extent.overlaps(bytes, *place, taken));
+        Ok(found.map(|(what, ..)| what))
     }
 
     fn superblock(&self) -> Option<Superblock> {
@@ -199,12 +254,12 @@ impl Update<'_> {
     fn to_new_file(&self, output: &Path, options: &Options<'_>) -> Result<RootHash, Failure> {
         let plan = Plan::inspect(output, Role::Hash)?;
         if let Some(extent) = plan.extent() {
-            if extent.same_storage(self.hash.extent) {
-                return Err(Failure::argument(format_args!("--output {output:?} is the old tree itself"))
-                    .hint("give another file, or --in-place"));
-            }
             let area = self.geometry.area().offset()..self.geometry.hash_area_end();
-            check_apart((self.data.extent, self.geometry.data_bytes()), (extent, area))?;
+            check_apart((self.data.extent, self.geometry.data_bytes()), (extent, area.clone()))?;
+            if let Some(what) = self.input_at(extent, &area)? {
+                return Err(Failure::argument(format_args!("--output {output:?} is {what}"))
+                    .hint("give another file; --in-place changes the old tree"));
+            }
         }
         let shared = plan.extent().is_some_and(|extent| extent.same_storage(self.data.extent));
         let area = self.geometry.area();
@@ -225,7 +280,15 @@ impl Update<'_> {
             self.arguments.result.journal.as_deref(),
             "--journal",
         )?;
-        let place = files::InPlace::open(&self.arguments.hash, Role::Hash, log)?;
+        if let Ok(metadata) = log.metadata()
+            && let extent = Extent::of(&metadata)
+            && let Some(what) = self.input_at(extent, &(0..u64::MAX))?
+        {
+            return Err(
+                Failure::argument(format_args!("--journal {log:?} is {what}")).hint("give another file")
+            );
+        }
+        let place = files::InPlace::open(&self.hash, log)?;
         place.change(
             |journal| {
                 let root = if self.geometry == self.old.geometry {

@@ -8,6 +8,7 @@ use verity_core::tree::{self, Device, Fault, Options, Place, Report};
 
 use super::engine;
 use super::layout::Layout;
+use super::locate::{LocateOptions, Located, Scene};
 use super::mending::{Diagnosis, Finding, Mending};
 use super::parity::Parity;
 use super::root::{self, RootArguments};
@@ -28,10 +29,16 @@ With --fec-device a damaged image is told to be repairable or beyond repair, by 
 root hash. Of an intact one the parity is made again and compared, which takes about as long as the verification. Exit code 2 stands for damage \
 of either; 0 only for an image that needs no repair, with parity that could do one.
 
+--map draws data and tree, a character for a block or for some blocks, as wide as the terminal; colours are for terminals \
+alone, and for none if NO_COLOR is set. --files reads names and inodes of an EROFS image, as far as they are intact, and \
+tells to which files the bad blocks belong, or to which metadata. Neither changes the exit code.
+
 Examples:
   verity verify image.erofs image.verity ROOT_HASH
   verity verify image.erofs image.verity --root-hash-file image.roothash
   verity verify image.erofs image.verity ROOT_HASH --json | jq '.findings[].first_byte'
+  verity verify image.erofs image.verity ROOT_HASH --map --files
+  verity verify image.erofs image.verity ROOT_HASH --files --json | jq '.files.affected[].paths'
   verity verify image.erofs tree ROOT_HASH --no-superblock --salt -
   verity verify image.erofs image.verity ROOT_HASH --fec-device image.fec
 
@@ -59,6 +66,8 @@ pub(crate) struct Arguments {
     max_findings: usize,
 
     #[command(flatten)]
+    locate: LocateOptions,
+    #[command(flatten)]
     tree: TreeOptions,
     #[command(flatten)]
     area: AreaOptions,
@@ -79,6 +88,7 @@ pub(crate) struct Verified {
     pub(crate) report: Report,
     /// With a FEC device.
     pub(crate) diagnosis: Option<Diagnosis>,
+    pub(crate) located: Located,
 }
 
 pub(super) fn run(arguments: Arguments, session: &Session) -> Result<Code, Failure> {
@@ -100,8 +110,8 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<Code, Failu
         let code = if fec.is_some() && code == Code::General { Code::Refused } else { code };
         failure.veritysetup(code, text)
     })?;
-    let diagnosis = match fec {
-        None => None,
+    let (diagnosis, device) = match fec {
+        None => (None, None),
         Some((parity, fec)) => {
             let (layout, root) = (&layout, &root);
             let mending = Mending { data: &data, hash: &hash, fec: &fec, layout, parity: &parity, root };
@@ -112,23 +122,31 @@ pub(super) fn run(arguments: Arguments, session: &Session) -> Result<Code, Failu
             } else {
                 Finding::Intact { differing: Some(mending.differing_parity(&options)?) }
             };
-            Some(Diagnosis { parity, finding })
+            (Some(Diagnosis { parity, finding }), Some(fec))
         }
     };
+    let parity = diagnosis.as_ref().map(|diagnosis| &diagnosis.parity).zip(device.as_ref());
+    let scene = Scene { data: &data, hash: &hash, layout: &layout, root, parity };
+    let remaining = diagnosis.as_ref().and_then(Diagnosis::remaining);
+    let located = arguments.locate.locate(&scene, &report, remaining, &options, session)?;
     drop(progress);
 
     let Arguments { data, hash, .. } = arguments;
-    let verified = Verified { data, hash, layout, root, report, diagnosis };
+    let verified = Verified { data, hash, layout, root, report, diagnosis, located };
     session.debug(|| format!("{} data blocks were checked.", verified.layout.geometry.data_blocks()));
-    if verified.is_well() {
-        session.print(String::new, || json::verified(&verified))?;
-        return Ok(Code::Success);
-    }
-    let list = !session.quiet && !session.is_veritysetup();
-    session.print(
-        || if list { human::verified(&verified) } else { String::new() },
+    let lists = !session.quiet && !session.is_veritysetup();
+    // With a map there are ranges in their place.
+    let findings = lists && !verified.is_well() && verified.located.map.is_none();
+    session.print_styled(
+        || {
+            let findings = if findings { human::verified(&verified) } else { String::new() };
+            findings + &output::locate::text(&verified.located, lists)
+        },
         || json::verified(&verified),
     )?;
+    if verified.is_well() {
+        return Ok(Code::Success);
+    }
     if session.is_veritysetup()
         && let Some(Finding::Damaged(repair)) = verified.diagnosis.as_ref().map(|it| &it.finding)
         && repair.is_complete()

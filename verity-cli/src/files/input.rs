@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{Seek, SeekFrom};
+use std::ops::Range;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -60,6 +61,14 @@ impl Input {
         let size =
             size(&file).map_err(|error| Failure::system(format_args!("{role} {path:?}: size"), &error))?;
         Ok(Self { role, path: path.to_owned(), extent: Extent::of(&metadata), file, size })
+    }
+}
+
+impl Input {
+    /// The bytes that nobody else may write to: of a file all that it can ever have, of a device those that it has.
+    pub(crate) fn bytes(&self) -> Range<u64> {
+        let is_file = self.file.metadata().is_ok_and(|metadata| metadata.is_file());
+        0..if is_file { u64::MAX } else { self.size }
     }
 }
 

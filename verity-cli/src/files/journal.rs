@@ -11,7 +11,8 @@ use nix::unistd::geteuid;
 use verity_core::block::BlockSize;
 use verity_core::journal::{self, Journal, JournalError, Recovery};
 
-use super::input::{self, Role};
+use super::input::{self, Input, Role};
+use super::lock::{check_same, lock};
 use super::temporary::folder;
 use crate::failure::{Code, Failure, plain};
 
@@ -43,20 +44,35 @@ pub(crate) fn journal_path(
             "give {option} PATH, on a disk that keeps it through a power cut, and the same one each time"
         )));
     }
-    // Through symbolic links, so that each name of a file leads to the same journal.
-    let path =
-        path.canonicalize().map_err(|error| Failure::system(format_args!("{role} {path:?}"), &error))?;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".verity-journal");
-    Ok(folder(&path).join(name))
+    Ok(beside(path))
 }
 
-/// Refuses a device whose last change was cut off: it may be neither the old nor the new one.
+/// Where the journal of a file lies, whether or not there is such a file.
+fn beside(path: &Path) -> PathBuf {
+    // Through symbolic links, so that each of them leads to the same journal.
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".verity-journal");
+    folder(&path).join(name)
+}
+
+/// Refuses a device whose last change was cut off: it may be neither the old nor the new one. A new file is refused where such a journal
+/// waits for it, since whoever reads it would be refused.
 pub(crate) fn refuse_unfinished(path: &Path, role: Role) -> Result<(), Failure> {
-    match journal_path(path, role, None, "") {
-        // A dangling link is no journal, and in its place.
-        Ok(log) if log.symlink_metadata().is_ok() => Err(unfinished(path, role, &log)),
-        _ => Ok(()),
+    let log = beside(path);
+    // A dangling link is no journal, and in its place.
+    if log.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    match path.metadata() {
+        // The journal of a block device lies where it was told to.
+        Ok(metadata) if !metadata.is_file() => Ok(()),
+        Ok(_) => Err(unfinished(path, role, &log)),
+        Err(_) => Err(Failure::new(
+            Code::Busy,
+            format_args!("{log:?} is the journal of a {role} {path:?} that is gone"),
+        )
+        .hint("bring it back and run 'verity recover', or delete the journal")),
     }
 }
 
@@ -69,9 +85,11 @@ fn unfinished(path: &Path, role: Role, log: &Path) -> Failure {
 }
 
 impl InPlace {
-    /// Opens the device for writing, with a new journal.
-    pub(crate) fn open(path: &Path, role: Role, log_path: PathBuf) -> Result<Self, Failure> {
+    /// Opens a device that is open for reading once more, for writing, with a new journal.
+    pub(crate) fn open(input: &Input, log_path: PathBuf) -> Result<Self, Failure> {
+        let &Input { ref path, role, .. } = input;
         let device = open_device(path, role)?;
+        check_same(&device, &input.file, path, role)?;
         let log = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&log_path);
         let log = log.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => unfinished(path, role, &log_path),
@@ -97,25 +115,41 @@ impl InPlace {
         block_size: BlockSize,
     ) -> Result<T, Failure> {
         let Self { role, path, device, log, log_path } = self;
-        let journal = Journal::new(&device, &log, block_size, identity(&path, role, &device)?);
-        let result = match work(&journal) {
-            Ok((result, Decision::Make)) => {
-                // The device is as it was if the journal's header never became durable, but who knows that now?
-                journal.commit().map_err(|error| failed(&path, role, &log_path, &error))?;
-                Ok(result)
+        let failed = |error: &JournalError| failed(&path, role, &log_path, error);
+        let work = || {
+            let identity = identity(&path, role, &device).map_err(Undone::Nothing)?;
+            let journal = Journal::begin(&device, &log, block_size, identity)
+                .map_err(|error| Undone::Nothing(failed(&error)))?;
+            let (result, decision) = work(&journal).map_err(Undone::Nothing)?;
+            match decision {
+                Decision::Make => journal.commit().map_err(|error| match error.device_untouched() {
+                    true => Undone::Nothing(failed(&error)),
+                    false => Undone::Half(failed(&error)),
+                })?,
+                Decision::Drop => {}
             }
-            // Nothing but the journal has been written.
-            Ok((result, Decision::Drop)) => Ok(result),
-            Err(failure) => Err(failure),
+            Ok(result)
         };
-        remove(&log_path)?;
-        result
+        match work() {
+            Err(Undone::Half(failure)) => Err(failure),
+            // Nothing but the journal has been written.
+            Err(Undone::Nothing(failure)) => remove(&log_path).and(Err(failure)),
+            Ok(result) => remove(&log_path).map(|()| result),
+        }
     }
 
     /// Gives up before anything has been changed.
     pub(crate) fn abandon(self) -> Result<(), Failure> {
         remove(&self.log_path)
     }
+}
+
+/// Why a change was not made.
+enum Undone {
+    /// The device is as it was.
+    Nothing(Failure),
+    /// The device may be half changed, and needs its journal.
+    Half(Failure),
 }
 
 /// Whether changes are made.
@@ -182,7 +216,7 @@ fn identity(path: &Path, role: Role, device: &File) -> Result<u64, Failure> {
     Ok(if metadata.is_file() { metadata.ino() } else { 0 })
 }
 
-/// Opens and locks: two changes at once, or a change and its recovery, would mix.
+/// Opens and locks.
 fn open_device(path: &Path, role: Role) -> Result<File, Failure> {
     input::inspect(path, role)?;
     let device = OpenOptions::new()
@@ -190,25 +224,30 @@ fn open_device(path: &Path, role: Role) -> Result<File, Failure> {
         .write(true)
         .open(path)
         .map_err(|error| Failure::system(format_args!("{role} {path:?} cannot be written"), &error))?;
-    match device.try_lock() {
-        Err(fs::TryLockError::WouldBlock) => {
-            Err(Failure::new(Code::Busy, format_args!("{role} {path:?} is being changed by another process"))
-                .hint("wait until that is done"))
-        }
-        // A file system without locks.
-        Ok(()) | Err(fs::TryLockError::Error(_)) => Ok(device),
-    }
+    lock(&device, path, role)?;
+    Ok(device)
 }
 
 fn remove(log_path: &Path) -> Result<(), Failure> {
     fs::remove_file(log_path)
-        .map_err(|error| Failure::system(format_args!("journal {log_path:?} cannot be removed"), &error))
+        .map_err(|error| Failure::system(format_args!("journal {log_path:?} cannot be removed"), &error))?;
+    // If it came back after a power cut, it would only be in the way.
+    let _ = File::open(folder(log_path)).and_then(|folder| folder.sync_all());
+    Ok(())
 }
 
 fn failed(path: &Path, role: Role, log_path: &Path, error: &JournalError) -> Failure {
     let (message, hint) = match error {
-        JournalError::Log(source) => {
-            (format!("journal {log_path:?}: {}", plain(source)), "run 'verity recover' when that is mended")
+        JournalError::Log(source) => (
+            format!("journal {log_path:?}: {}; nothing was changed on the {role} {path:?}", plain(source)),
+            "try again when that is mended; --journal puts a journal elsewhere",
+        ),
+        JournalError::Room { bytes, source } => {
+            let why = plain(source);
+            (
+                format!("{role} {path:?} has no room for {bytes} bytes: {why}; nothing was changed on it"),
+                "make room, or give a larger device",
+            )
         }
         JournalError::Unfinished(source) => (
             format!("journal {log_path:?}: {}; the {role} {path:?} may be half changed", plain(source)),
@@ -220,13 +259,20 @@ fn failed(path: &Path, role: Role, log_path: &Path, error: &JournalError) -> Fai
         ),
         JournalError::Length(source) => (
             format!("{role} {path:?}: length: {}; nothing was changed on it", plain(source)),
-            "run 'verity recover' when that is mended",
+            "try again when that is mended",
         ),
         JournalError::OtherDevice => (
             format!(
                 "{role} {path:?}: the journal {log_path:?} was made for another one, whose place this one has taken"
             ),
-            "if the device was replaced on purpose, delete the journal",
+            "nothing was changed; if the device was replaced on purpose, delete the journal",
+        ),
+        JournalError::OtherContent { offset } => (
+            format!(
+                "{role} {path:?}: at byte {offset} it holds neither what it held before the change in {log_path:?} nor \
+                 what it holds after it: it was written to since, or is another one"
+            ),
+            "nothing was changed; if the device is as it should be ('verity verify' tells), delete the journal",
         ),
         _ => (
             format!("{role} {path:?}: {error} ({log_path:?})"),

@@ -5,6 +5,7 @@ mod copy;
 mod extent;
 mod input;
 mod journal;
+mod lock;
 mod new_file;
 mod root_hash;
 pub(crate) mod signature;

@@ -16,6 +16,7 @@ use verity_core::superblock::Superblock;
 use super::extent::Extent;
 use super::input::{self, Input, Role};
 use super::journal::refuse_unfinished;
+use super::lock::{lock, replaced};
 use super::temporary::{Temporary, folder};
 use crate::failure::{Code, Failure, plain};
 
@@ -39,7 +40,11 @@ pub(crate) struct Target {
 #[derive(Debug)]
 enum Way {
     /// A new file, or one that replaces the existing one.
-    Whole(Temporary),
+    Whole {
+        temporary: Temporary,
+        /// The existing one, as it was looked at.
+        replaces: Option<Box<Metadata>>,
+    },
     /// A device, or a file that holds more than the area.
     InPlace(InPlace),
 }
@@ -50,12 +55,14 @@ struct InPlace {
     file: File,
     /// In bytes.
     old_length: u64,
+    /// Where the area ends: what lies behind it later is somebody else's.
+    end: u64,
     undo: bool,
 }
 
 impl Drop for InPlace {
     fn drop(&mut self) {
-        if self.undo {
+        if self.undo && self.file.metadata().is_ok_and(|now| now.len() <= self.end.max(self.old_length)) {
             // If this fails, too, the file is longer than it was.
             let _ = self.file.set_len(self.old_length);
         }
@@ -68,10 +75,6 @@ impl Plan {
         let existing = match input::inspect(path, role) {
             Ok(metadata) => {
                 access(path, AccessFlags::R_OK).map_err(|errno| not_readable(path, role, &errno.into()))?;
-                if role == Role::Hash {
-                    // What is in its journal must not come back over a new tree.
-                    refuse_unfinished(path, role)?;
-                }
                 Some(metadata)
             }
             // A link that leads nowhere exists, too.
@@ -80,6 +83,10 @@ impl Plan {
             }
             Err(failure) => return Err(failure),
         };
+        if role == Role::Hash {
+            // What is in its journal must not come back over a new tree.
+            refuse_unfinished(path, role)?;
+        }
         Ok(Self { role, path: path.to_owned(), existing })
     }
 
@@ -119,10 +126,10 @@ impl Plan {
             None => {
                 let temporary =
                     Temporary::new_file(&path).map_err(|error| cannot_create(&path, role, &error))?;
-                Way::Whole(temporary)
+                Way::Whole { temporary, replaces: None }
             }
             Some(metadata) => match replacement(&path, &metadata, area, shared) {
-                Some(temporary) => Way::Whole(temporary),
+                Some(temporary) => Way::Whole { temporary, replaces: Some(Box::new(metadata)) },
                 None => open_in_place(&path, role, &metadata, area.end, shared)?,
             },
         };
@@ -139,7 +146,7 @@ impl Target {
     /// What the tree is written to.
     pub(crate) fn file(&self) -> &File {
         match &self.way {
-            Way::Whole(temporary) => temporary.as_file(),
+            Way::Whole { temporary, .. } => temporary.as_file(),
             Way::InPlace(place) => &place.file,
         }
     }
@@ -152,7 +159,7 @@ impl Target {
         };
         let file = self.file();
         let written = match &self.way {
-            Way::Whole(_) => write_superblock(file),
+            Way::Whole { .. } => write_superblock(file),
             // In this order, so that a superblock on disk has its tree on disk.
             Way::InPlace(_) => {
                 file.sync_all().and_then(|()| write_superblock(file)).and_then(|()| file.sync_all())
@@ -160,8 +167,15 @@ impl Target {
         };
         written.map_err(|error| self.cannot_write(&error, None))?;
         match self.way {
-            Way::Whole(temporary) => {
-                temporary.persist().map_err(|error| cannot_create(&self.path, self.role, &error))
+            Way::Whole { temporary, replaces } => {
+                if replaces.is_some_and(|before| was_changed(&self.path, &before)) {
+                    return Err(replaced(&self.path, self.role));
+                }
+                temporary.persist().map_err(|error| match error.kind() {
+                    // Somebody was faster with a new file.
+                    io::ErrorKind::AlreadyExists => replaced(&self.path, self.role),
+                    _ => cannot_create(&self.path, self.role, &error),
+                })
             }
             Way::InPlace(mut place) => {
                 place.undo = false;
@@ -241,6 +255,12 @@ fn replacement(path: &Path, existing: &Metadata, area: &Range<u64>, shared: bool
     Temporary::replacing(path, existing).ok()
 }
 
+/// Whether another file has come to a path, or the one that was there has another length.
+fn was_changed(path: &Path, before: &Metadata) -> bool {
+    let facts = |metadata: &Metadata| (metadata.dev(), metadata.ino(), metadata.len());
+    path.metadata().is_ok_and(|now| facts(&now) != facts(before))
+}
+
 /// Whether something is mounted on the very file, as containers do: no other can take its place.
 fn is_mount_point(path: &Path) -> bool {
     let Ok(path) = path.canonicalize() else { return false };
@@ -298,8 +318,9 @@ fn open_in_place(
     let file = options.open(path).map_err(|error| failed(&error))?;
     let opened = file.metadata().map_err(|error| failed(&error))?;
     if (opened.dev(), opened.ino()) != (existing.dev(), existing.ino()) {
-        return Err(Failure::new(Code::Busy, format_args!("{role} {path:?} was replaced meanwhile")));
+        return Err(replaced(path, role));
     }
+    lock(&file, path, role)?;
     let length = input::size(&file).map_err(|error| failed(&error))?;
     if device && length < needed {
         return Err(Failure::new(
@@ -308,7 +329,7 @@ fn open_in_place(
         )
         .veritysetup(Code::General, "Input/output error while creating hash area."));
     }
-    Ok(Way::InPlace(InPlace { file, old_length: length, undo: !device }))
+    Ok(Way::InPlace(InPlace { file, old_length: length, end: needed, undo: !device }))
 }
 
 fn cannot_create(path: &Path, role: Role, error: &io::Error) -> Failure {

@@ -8,7 +8,7 @@ use verity_core::device::{Active, DeviceInfo, DeviceName, DeviceRef, Error, Mapp
 use verity_core::repair::Restored;
 use verity_core::tree::{Fault, Finding, Place, Report};
 
-use super::human;
+use super::{human, locate};
 use crate::commands::{
     Attached, Closed, Copied, Diagnosis, FecFinding, Formatted, Layout, Outcome, Parity, Repaired, Verified,
 };
@@ -94,7 +94,7 @@ fn fec(parity: &Parity) -> Value {
 }
 
 pub(crate) fn verified(verified: &Verified) -> Value {
-    let Verified { data, hash, layout: tree, root, report, diagnosis } = verified;
+    let Verified { data, hash, layout: tree, root, report, diagnosis, located } = verified;
     merged([
         json!({
             "command": "verify",
@@ -108,6 +108,7 @@ pub(crate) fn verified(verified: &Verified) -> Value {
         }),
         findings(report),
         json!({"fec": diagnosis.as_ref().map(diagnosed)}),
+        locate::json(located),
     ])
 }
 

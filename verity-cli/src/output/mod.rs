@@ -3,6 +3,7 @@
 pub(crate) mod benchmark;
 pub(crate) mod human;
 pub(crate) mod json;
+pub(crate) mod locate;
 pub(crate) mod progress;
 
 use std::io::{self, Write};
@@ -18,7 +19,15 @@ const NOTE: Style = AnsiColor::Yellow.on_default();
 
 /// Writes a result. A reader that has gone away is no error: it has seen what it wanted.
 pub(crate) fn write_result(text: &str) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
+    write_to(io::stdout().lock(), text)
+}
+
+/// Writes a result with colours in it, which only a terminal gets.
+pub(crate) fn write_styled(text: &str) -> Result<(), Failure> {
+    write_to(anstream::stdout().lock(), text)
+}
+
+fn write_to(mut stdout: impl Write, text: &str) -> Result<(), Failure> {
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::system("standard output cannot be written", &error))

@@ -13,6 +13,7 @@ pub(crate) enum Need {
     Veritysetup,
     LoopDevices,
     NoDeviceMapper,
+    ErofsUtils,
 }
 
 impl Need {
@@ -22,12 +23,13 @@ impl Need {
             Self::Veritysetup => veritysetup().is_some(),
             Self::LoopDevices => Path::new("/dev/loop-control").exists(),
             Self::NoDeviceMapper => !device_mapper(),
+            Self::ErofsUtils => Command::new("dump.erofs").arg("-V").output().is_ok(),
         }
     }
 
     /// Whether a user of this machine can do something about it. What the kernel has is seen in the kernel tests.
     fn can_be_met(self) -> bool {
-        matches!(self, Self::Root | Self::Veritysetup)
+        matches!(self, Self::Root | Self::Veritysetup | Self::ErofsUtils)
     }
 
     fn text(self) -> &'static str {
@@ -36,6 +38,7 @@ impl Need {
             Self::Veritysetup => "needs veritysetup (Debian: cryptsetup-bin)",
             Self::LoopDevices => "needs loop devices",
             Self::NoDeviceMapper => "needs a kernel without device-mapper",
+            Self::ErofsUtils => "needs mkfs.erofs and dump.erofs (Debian: erofs-utils)",
         }
     }
 }

@@ -4,6 +4,7 @@
 //! 128 KiB, or to the end of a hash block) and one hash block of each level. Levels are built one from the other, each read back from the
 //! hash device, so no list of digests is ever kept.
 
+mod bad;
 mod build;
 mod compare;
 mod known;
@@ -18,6 +19,7 @@ use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
 
+pub use bad::BadRun;
 pub(crate) use build::Builder;
 pub use build::build;
 pub use compare::changed_ranges;

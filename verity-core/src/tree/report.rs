@@ -6,6 +6,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
+use super::bad::{BadRun, BadRuns};
 use crate::block::RootHash;
 
 /// Which blocks a finding is about. Hash levels sort from the top down, then the data.
@@ -123,6 +124,10 @@ pub struct Report {
     pub bad_hash_blocks: u64,
     /// Data blocks and hash blocks that nothing vouches for.
     pub unverifiable_blocks: u64,
+    /// Where all of these blocks are, listed as findings or not, in the order of the findings.
+    pub bad_runs: Vec<BadRun>,
+    /// How many of them are in none of the runs, because there were more than 262144 runs.
+    pub unplaced_blocks: u64,
 }
 
 impl Report {
@@ -164,6 +169,7 @@ struct Found {
     report: Report,
     /// Spare bytes sort behind a wrong digest at the same place; both can only be of different blocks.
     listed: BTreeMap<(Place, u64), Finding>,
+    bad: BadRuns,
 }
 
 impl<'a> Collector<'a> {
@@ -182,7 +188,8 @@ impl<'a> Collector<'a> {
     pub(super) fn add(&self, finding: Finding) {
         self.witness.found(&finding);
         let mut guard = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let Found { report, listed } = &mut *guard;
+        let Found { report, listed, bad } = &mut *guard;
+        bad.add(&finding);
         match (&finding.fault, finding.place) {
             (Fault::Unverifiable, _) => report.unverifiable_blocks += finding.blocks,
             (_, Place::Data) => report.bad_data_blocks += finding.blocks,
@@ -198,8 +205,11 @@ impl<'a> Collector<'a> {
     }
 
     pub(crate) fn into_report(self) -> Report {
-        let Found { mut report, listed } = self.found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Found { mut report, listed, bad } =
+            self.found.into_inner().unwrap_or_else(PoisonError::into_inner);
         report.findings = listed.into_values().collect();
+        report.unplaced_blocks = bad.left_out;
+        report.bad_runs = bad.into_runs();
         report
     }
 }
