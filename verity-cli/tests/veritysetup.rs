@@ -386,7 +386,7 @@ fn needs_veritysetup_parity_is_told_and_made_the_same() {
         "hash --fec-device hash --fec-offset 16384",
         "hash --fec-device fec --hash-offset 4096 --no-superblock",
         "hash --fec-roots 7 --fec-offset 4096",
-        "data --data-blocks 200 --hash-offset 819200 --fec-device data --fec-offset 839680",
+        "data --data-blocks 200 --hash-offset 819200 --fec-device data --fec-offset 835584",
         "hash --fec-device data",
         "hash --fec-device fec --fec-offset 100",
         "hash --fec-device missing/fec",

@@ -51,3 +51,8 @@ run veritysetup verify data hash "1${root#?}" --fec-device parity
 #~ stderr: fec-device
 run veritysetup verify data hash "$root" --fec-device missing
 run veritysetup dump hash --fec-device missing
+
+## parity behind the end of its file
+#~ stdout stderr files: fec-gap
+cp data both
+run veritysetup format both both $FIXED --data-blocks 300 --hash-offset 1228800 --fec-device both --fec-offset 2097152
