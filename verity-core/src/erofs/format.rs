@@ -130,7 +130,7 @@ impl Superblock {
 /// The two forms of an inode have these bytes in common, and differ in what comes behind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InodeHead {
-    /// Bit 0: the extended form. Bits 1 to 3: the [layout](layout).
+    /// Bit 0: the extended form. Bits 1 to 3: the [`layout`].
     pub format: u16,
     /// The size of the extended attributes beside the inode: 0, or their 12 bytes and so many times 4, less one.
     pub xattr_count: u16,

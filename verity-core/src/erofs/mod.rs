@@ -1,6 +1,6 @@
 //! EROFS, as far as it takes to say what a block of an image belongs to: inodes, names, and where content lies.
 //!
-//! [`format`] is what lies on disk; [`Image`] reads it. Content is not read and not decompressed, only placed.
+//! [`mod@format`] is what lies on disk; [`Image`] reads it. Content is not read and not decompressed, only placed.
 //!
 //! An image that is looked at here is damaged, hence hostile. Every position is checked before it is used, nothing is
 //! allocated by a size that the image states, and whoever walks through an image spends from a [`Budget`], so that no
