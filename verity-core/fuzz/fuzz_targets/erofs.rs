@@ -10,9 +10,14 @@ use verity_core::tree::Report;
 
 /// A superblock that a reader goes past: magic number, blocks of 512 bytes, the root behind it, all features.
 fn superblock(image: &mut [u8]) {
-    for (offset, bytes) in
-        [(0, &[0xe2, 0xe1, 0xf5, 0xe0][..]), (12, &[9]), (14, &[36, 0]), (40, &[0; 4]), (81, &[0; 3]), (90, &[0])]
-    {
+    for (offset, bytes) in [
+        (0, &[0xe2, 0xe1, 0xf5, 0xe0][..]),
+        (12, &[9]),
+        (14, &[36, 0]),
+        (40, &[0; 4]),
+        (81, &[0; 3]),
+        (90, &[0]),
+    ] {
         image[1024 + offset..1024 + offset + bytes.len()].copy_from_slice(bytes);
     }
     image[1024 + 80] &= 0x7f;
