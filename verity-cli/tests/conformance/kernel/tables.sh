@@ -44,7 +44,6 @@ for algorithm in sha1 sha256 sha512; do
 done
 
 ## an algorithm that some kernels lack
-#~ stderr: kernel-words
 root=$(veritysetup format data hash $FIXED --hash sm3 | root_hash)
 run veritysetup open data name hash "$root"
 run veritysetup close name
