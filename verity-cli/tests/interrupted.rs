@@ -21,7 +21,7 @@ fn sparse(sandbox: &Sandbox, name: &str, blocks: u64) {
 /// Starts a run and waits until it has a temporary file, or says that it works.
 fn start(sandbox: &Sandbox, arguments: &str, input: Stdio) -> Child {
     let mut child = sandbox
-        .verity_command(arguments)
+        .interruptible(arguments)
         .arg("--debug")
         .stdin(input)
         .stdout(Stdio::piped())
@@ -61,7 +61,7 @@ fn a_hash_file_that_was_changed_meanwhile_is_kept() {
             sandbox.write("hash", b"old");
         }
         let mut child = sandbox
-            .verity_command("format - hash --root-hash-file root")
+            .interruptible("format - hash --root-hash-file root")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -154,7 +154,7 @@ fn what_a_killed_run_leaves_the_next_one_removes() {
 fn a_signal_ends_a_wait_for_a_pipe() {
     let sandbox = Sandbox::new();
     let mut child = sandbox
-        .verity_command("format - hash")
+        .interruptible("format - hash")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -169,7 +169,7 @@ fn cat_cannot_write() {
 fn a_signal_ends_cat() {
     let (sandbox, root) = Sandbox::formatted(300);
     let mut child =
-        sandbox.verity_command(&format!("cat data hash {root}")).stdout(Stdio::piped()).spawn().unwrap();
+        sandbox.interruptible(&format!("cat data hash {root}")).stdout(Stdio::piped()).spawn().unwrap();
     // What it cannot write is there when the pipe is full.
     let mut first = [0; 4096];
     std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut first).unwrap();
@@ -348,7 +348,7 @@ fn an_interrupted_extract_leaves_nothing() {
     // True if it was in time.
     let interrupt = |signal: Signal| {
         let mut child =
-            sandbox.verity_command(&arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+            sandbox.interruptible(&arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         assert!(lines.any(|line| line.unwrap().contains("Copying")), "it ended before it began");
         kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();

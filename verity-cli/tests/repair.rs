@@ -251,7 +251,7 @@ fn an_interrupted_copy_leaves_nothing() {
     let before = sandbox.content();
     for delay in [0, 2, 5, 10, 20] {
         let child = sandbox
-            .verity_command(&format!(
+            .interruptible(&format!(
                 "repair data hash {root} --fec-device fec --output-data new --output-hash tree"
             ))
             .stdout(Stdio::piped())

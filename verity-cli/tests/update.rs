@@ -182,7 +182,7 @@ fn a_silent_list_of_ranges_can_be_interrupted() {
     let before = sandbox.content();
     for ranges in ["pipe", "-"] {
         let command = format!("update data hash {old} --ranges {ranges} --in-place");
-        let mut child = sandbox.verity_command(&command).stdin(Stdio::piped()).spawn().unwrap();
+        let mut child = sandbox.interruptible(&command).stdin(Stdio::piped()).spawn().unwrap();
         // The journal is made shortly before the ranges are read.
         while !sandbox.path("hash.verity-journal").exists() {
             assert_eq!(child.try_wait().unwrap(), None);

@@ -113,6 +113,14 @@ impl Sandbox {
         self.command(env!("CARGO_BIN_EXE_verity"), arguments)
     }
 
+    /// `verity` for a test that sends it signals: whoever starts the tests in the background may have them ignored, which
+    /// it would respect.
+    pub(crate) fn interruptible(&self, arguments: &str) -> Command {
+        let mut command = self.command("env", "--default-signal=HUP,INT,TERM");
+        command.arg(env!("CARGO_BIN_EXE_verity")).args(arguments.split_whitespace());
+        command
+    }
+
     /// Runs `verity`.
     pub(crate) fn verity(&self, arguments: &str) -> Run {
         Run::of(&mut self.verity_command(arguments))
