@@ -1,4 +1,4 @@
-//! Copying a device to a new file: by all threads, holes as holes, and without a stop at what cannot be read.
+//! Copying a device to a new file: holes as holes, and without a stop at what cannot be read.
 
 use std::fs::File;
 use std::io;
@@ -7,15 +7,17 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use nix::fcntl::copy_file_range;
-use nix::unistd::{Whence, lseek};
+use rustix::fs::{SeekFrom, ioctl_ficlone, seek};
 use verity_core::io::{ReadAt, WriteAt};
 use verity_core::tree::Options;
 
 /// Bytes that a thread copies at a time.
 const JOB: u64 = 4 * 1024 * 1024;
 
-/// Bytes read at once where the system does not copy by itself.
+/// More than these only wait for each other: a file is written by one at a time, while the others read.
+const THREADS: usize = 2;
+
+/// Bytes read at once.
 const PIECE: usize = 256 * 1024;
 
 /// What is read by itself where a larger piece cannot be: no device has smaller sectors.
@@ -27,11 +29,16 @@ const SECTOR: usize = 512;
 /// # Errors
 /// What the system says of writing, and `Interrupted` if the observer cancels.
 pub(crate) fn copy(from: &File, to: &File, length: u64, options: &Options<'_>) -> io::Result<()> {
+    // Sharing blocks takes no time where the file system can. `copy_file_range` would do so, too, but copies at a quarter of this speed where
+    // it cannot.
+    if ioctl_ficlone(to, from).is_ok() {
+        return to.set_len(length);
+    }
     to.set_len(length)?;
     let next = AtomicU64::new(0);
     let failure = Mutex::new(None);
     let work = || {
-        let mut buffer = Vec::new();
+        let mut copier = Copier { from, to, buffer: vec![0; PIECE], data_end: 0 };
         loop {
             let start = next.fetch_add(JOB, Ordering::Relaxed);
             if start >= length {
@@ -40,7 +47,7 @@ pub(crate) fn copy(from: &File, to: &File, length: u64, options: &Options<'_>) -
             let result = if options.observer.cancelled() {
                 Err(io::ErrorKind::Interrupted.into())
             } else {
-                copy_range(from, to, start, length.min(start + JOB), &mut buffer)
+                copier.copy(start, length.min(start + JOB))
             };
             if let Err(error) = result {
                 next.store(length, Ordering::Relaxed);
@@ -49,7 +56,7 @@ pub(crate) fn copy(from: &File, to: &File, length: u64, options: &Options<'_>) -
         }
     };
     thread::scope(|scope| {
-        for _ in 1..options.threads.get() {
+        for _ in 1..options.threads.get().min(THREADS) {
             if thread::Builder::new().spawn_scoped(scope, work).is_err() {
                 break;
             }
@@ -59,53 +66,51 @@ pub(crate) fn copy(from: &File, to: &File, length: u64, options: &Options<'_>) -
     failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
-fn copy_range(from: &File, to: &File, start: u64, end: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
-    let mut offset = start;
-    while offset < end {
-        offset = from.zeros_until(offset).unwrap_or(offset).min(end);
-        // Sources that do not know of holes are data up to the end.
-        let hole = i64::try_from(offset).ok().and_then(|at| lseek(from, at, Whence::SeekHole).ok());
-        let data_end = hole.and_then(|hole| u64::try_from(hole).ok()).unwrap_or(end).clamp(offset, end);
-        let data_end = if data_end == offset { end } else { data_end };
-        let by_system = copy_by_system(from, to, offset, data_end);
-        copy_by_hand(from, to, by_system, data_end, buffer)?;
-        offset = data_end;
-    }
-    Ok(())
+/// A thread's work.
+struct Copier<'a> {
+    from: &'a File,
+    to: &'a File,
+    buffer: Vec<u8>,
+    /// Up to here there are no holes: some file systems look at every page to find that out, so they are asked once.
+    data_end: u64,
 }
 
-/// Lets the system copy, which may share blocks instead. Returns how far it came.
-fn copy_by_system(from: &File, to: &File, start: u64, end: u64) -> u64 {
-    let (Ok(mut read_at), Ok(mut write_at)) = (i64::try_from(start), i64::try_from(start)) else {
-        return start;
-    };
-    let mut offset = start;
-    while offset < end {
-        let left = usize::try_from(end - offset).unwrap_or(usize::MAX);
-        match copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), left) {
-            Ok(count) if count > 0 => offset += count as u64,
-            _ => break,
+impl Copier<'_> {
+    /// Copies a range that lies behind what this was called for before.
+    fn copy(&mut self, start: u64, end: u64) -> io::Result<()> {
+        let mut offset = start;
+        while offset < end {
+            if offset >= self.data_end {
+                offset = self.from.zeros_until(offset).unwrap_or(offset).min(end);
+                // Sources that do not know of holes are data up to the end.
+                let hole = seek(self.from, SeekFrom::Hole(offset)).unwrap_or(u64::MAX);
+                // One that was punched in between.
+                self.data_end = if hole > offset { hole } else { end };
+            }
+            let data_end = self.data_end.min(end);
+            self.copy_data(offset, data_end)?;
+            offset = data_end;
         }
+        Ok(())
     }
-    offset
-}
 
-fn copy_by_hand(from: &File, to: &File, start: u64, end: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
-    let mut offset = start;
-    while offset < end {
-        let count = usize::try_from(end - offset).unwrap_or(PIECE).min(PIECE);
-        buffer.resize(count, 0);
-        if from.read_exact_at(buffer, offset).is_err() {
-            for (index, sector) in buffer.chunks_mut(SECTOR).enumerate() {
-                if from.read_exact_at(sector, offset + (index * SECTOR) as u64).is_err() {
-                    sector.fill(0);
+    fn copy_data(&mut self, start: u64, end: u64) -> io::Result<()> {
+        let mut offset = start;
+        while offset < end {
+            let count = usize::try_from(end - offset).unwrap_or(PIECE).min(PIECE);
+            let piece = &mut self.buffer[..count];
+            if self.from.read_exact_at(piece, offset).is_err() {
+                for (index, sector) in piece.chunks_mut(SECTOR).enumerate() {
+                    if self.from.read_exact_at(sector, offset + (index * SECTOR) as u64).is_err() {
+                        sector.fill(0);
+                    }
                 }
             }
+            self.to.write_all_at(piece, offset)?;
+            offset += count as u64;
         }
-        to.write_all_at(buffer, offset)?;
-        offset += count as u64;
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -132,11 +137,5 @@ mod tests {
         );
         // As few blocks, on file systems that have holes.
         assert!(to.metadata().unwrap().blocks() <= from.metadata().unwrap().blocks());
-        let by_hand = file("by hand").unwrap();
-        copy_by_hand(&from, &by_hand, 0, 9_000_001, &mut Vec::new()).unwrap();
-        assert_eq!(
-            std::fs::read(folder.path().join("from")).unwrap(),
-            std::fs::read(folder.path().join("by hand")).unwrap()
-        );
     }
 }

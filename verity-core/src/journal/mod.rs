@@ -17,7 +17,7 @@
 //! | 16 | 4 | version, 2 |
 //! | 20 | 4 | block size |
 //! | 24 | 8 | number of entries |
-//! | 32 | 32 | SHA-256 of all entries |
+//! | 32 | 32 | SHA-256 of the SHA-256 of each entry |
 //! | 64 | 8 | identity of the device, as the caller gave it |
 //! | 72 | 8 | length of the device before the changes |
 //! | 80 | 8 | and with them, where no entry ends beyond |
@@ -38,23 +38,34 @@ use std::fmt;
 use std::io;
 use std::sync::{PoisonError, RwLock};
 
+use sha2::{Digest, Sha256};
+
 use crate::block::BlockSize;
 use crate::io::{ReadAt, WriteAt, usize_of};
 
 pub use durable::Durable;
 pub use error::JournalError;
-use format::{Entry, FIRST_ENTRY, Header, SECTOR, SectorDigest, UNREADABLE};
+use format::{Entry, EntryDigest, FIRST_ENTRY, Header, SECTOR, SectorDigest, UNREADABLE};
 
 /// A device with changes that it does not have yet. Reads see them.
 ///
-/// Memory: some 40 bytes for each changed block; the blocks themselves are in the log.
+/// Memory: some 70 bytes for each changed block; the blocks themselves are in the log.
 pub struct Journal<'a> {
     device: &'a dyn Durable,
     log: &'a dyn Durable,
     block_size: u64,
     identity: u64,
-    /// Where in the log a block's new content lies.
-    entries: RwLock<BTreeMap<u64, u64>>,
+    /// The changes by their blocks' numbers.
+    entries: RwLock<BTreeMap<u64, Change>>,
+}
+
+/// What the log has of a block.
+#[derive(Clone, Copy)]
+struct Change {
+    /// Where the block's new content lies.
+    content: u64,
+    /// The digest of the entry, made by the thread that wrote it; none of one that was written in parts.
+    digest: Option<EntryDigest>,
 }
 
 impl<'a> Journal<'a> {
@@ -87,7 +98,7 @@ impl<'a> Journal<'a> {
         let entries = self.entries.into_inner().unwrap_or_else(PoisonError::into_inner);
         let count = entries.len() as u64;
         let before = self.device.length().map_err(JournalError::Length)?;
-        let blocks: Vec<u64> = entries.into_keys().collect();
+        let blocks: Vec<u64> = entries.keys().copied().collect();
         let after = reserve(self.device, &blocks, self.block_size)?.max(before);
         let mut header = Header {
             block_size: self.block_size,
@@ -96,7 +107,16 @@ impl<'a> Journal<'a> {
             identity: self.identity,
             lengths: before..=after,
         };
-        header.digest = format::digest_entries(self.log, &header, |_| ())?;
+        let mut in_log: Vec<Change> = entries.into_values().collect();
+        in_log.sort_unstable_by_key(|change| change.content);
+        let mut all = Sha256::new();
+        for change in in_log {
+            all.update(match change.digest {
+                Some(digest) => digest,
+                None => format::digest_at(self.log, &header, change.content).map_err(JournalError::Log)?,
+            });
+        }
+        header.digest = all.finalize().into();
         // Entries first: a header vouches for what is already there.
         self.log.sync().map_err(JournalError::Log)?;
         self.log.write_all_at(&header.encode(), 0).map_err(JournalError::Log)?;
@@ -107,37 +127,58 @@ impl<'a> Journal<'a> {
     /// The first changed block from `block` on, and where the log has it.
     fn next_change(&self, block: u64) -> Option<(u64, u64)> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        entries.range(block..).next().map(|(&block, &content)| (block, content))
+        entries.range(block..).next().map(|(&block, change)| (block, change.content))
     }
 
     fn write_in_block(&self, bytes: &[u8], block: u64, within: u64) -> io::Result<()> {
-        let content = match self.next_change(block) {
-            Some((changed, content)) if changed == block => content,
-            _ => self.add(block, bytes.len() < usize_of(self.block_size))?,
+        let content = match self.rewritten(block) {
+            Some(content) => content,
+            None if bytes.len() == usize_of(self.block_size) => {
+                return self.add(block, Some(bytes)).map(drop);
+            }
+            None => self.add(block, None)?,
         };
         self.log.write_all_at(bytes, content + within)
     }
 
-    /// Makes an entry, and returns where the block's new content goes. `keep` puts the old content there.
-    fn add(&self, block: u64, keep: bool) -> io::Result<u64> {
+    /// Where the log has the content of a block that is written to once more.
+    fn rewritten(&self, block: u64) -> Option<u64> {
+        self.next_change(block).filter(|&(changed, _)| changed == block)?;
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        let change = entries.get_mut(&block)?;
+        change.digest = None;
+        Some(change.content)
+    }
+
+    /// Makes an entry with the block's new content, or with the old one, and returns where that is.
+    fn add(&self, block: u64, new: Option<&[u8]>) -> io::Result<u64> {
         // Not under the lock: the device does not change, whoever looks at it.
         let found = Found::at(self.device, block * self.block_size, self.block_size);
-        let mut head = block.to_le_bytes().to_vec();
-        head.extend(found.digests.iter().flatten());
-        let length = head.len() as u64;
-        if keep {
-            found.error.map_or(Ok(()), Err)?;
-            head.extend(&found.content);
+        let mut entry = block.to_le_bytes().to_vec();
+        entry.extend(found.digests.iter().flatten());
+        let head = entry.len() as u64;
+        match new {
+            Some(new) => entry.extend(new),
+            None => {
+                found.error.map_or(Ok(()), Err)?;
+                entry.extend(&found.content);
+            }
         }
+        let digest = new.map(|_| format::entry_digest(&entry));
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         // Two threads may change different parts of one block.
-        if let Some(&content) = entries.get(&block) {
+        if let Some(change) = entries.get_mut(&block) {
+            change.digest = None;
+            let content = change.content;
+            drop(entries);
+            new.map_or(Ok(()), |new| self.log.write_all_at(new, content))?;
             return Ok(content);
         }
-        let start = FIRST_ENTRY + entries.len() as u64 * (length + self.block_size);
-        self.log.write_all_at(&head, start)?;
-        entries.insert(block, start + length);
-        Ok(start + length)
+        let start = FIRST_ENTRY + entries.len() as u64 * entry.len() as u64;
+        entries.insert(block, Change { content: start + head, digest });
+        drop(entries);
+        self.log.write_all_at(&entry, start)?;
+        Ok(start + head)
     }
 }
 

@@ -1,4 +1,4 @@
-use super::format::{HEADER_SIZE, mark, sector_digest};
+use super::format::{HEADER_SIZE, entry_digest, mark, sector_digest};
 use super::*;
 use crate::io::MemoryDevice;
 use sha2::{Digest, Sha256};
@@ -69,9 +69,8 @@ fn a_journal_with_an_impossible_block_changes_nothing() {
                 [&number.to_le_bytes()[..], &sector_digest(&device().contents()[..512]), &[7; 512]].concat();
             log.write_all_at(&entry, FIRST_ENTRY + index as u64 * 552).unwrap();
         }
-        let mut digest = Sha256::new();
-        digest.update(&log.contents()[512..]);
-        let digest = digest.finalize().into();
+        let digests = log.contents()[512..].chunks(552).flat_map(entry_digest).collect::<Vec<_>>();
+        let digest = Sha256::digest(digests).into();
         log.write_all_at(&header(digest, 4096..=4096).encode(), 0).unwrap();
         let target = device();
         assert!(matches!(recover(&log, &target, 7), Err(JournalError::Damaged(_))), "{block}");
