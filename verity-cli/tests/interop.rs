@@ -1,6 +1,6 @@
 //! Trees of random parameters, made by one program and checked by the other, both ways, with every digest backend that runs here.
 //!
-//! `VERITY_INTEROP_CASES` says how many (100; 500 where `CI=true`), `VERITY_INTEROP_SEED` repeats a run: the seed is
+//! `VERITY_INTEROP_CASES` says how many (100; 1,000 where `CI=true`), `VERITY_INTEROP_SEED` repeats a run: the seed is
 //! printed, and each failure names its case.
 
 mod common;
@@ -44,7 +44,7 @@ fn number_of(variable: &str) -> Option<u64> {
 
 fn needs_veritysetup_random_trees_agree_both_ways() {
     let in_ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
-    let cases = number_of("VERITY_INTEROP_CASES").unwrap_or(if in_ci { 500 } else { 100 });
+    let cases = number_of("VERITY_INTEROP_CASES").unwrap_or(if in_ci { 1000 } else { 100 });
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let seed = number_of("VERITY_INTEROP_SEED").unwrap_or_else(now);
     let names: Vec<_> = backends().map(BackendKind::name).collect();

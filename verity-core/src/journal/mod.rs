@@ -49,6 +49,8 @@ use format::{Entry, EntryDigest, FIRST_ENTRY, Header, SECTOR, SectorDigest, UNRE
 
 /// A device with changes that it does not have yet. Reads see them.
 ///
+/// Several threads can write at once, also to parts of one block. What is read while it is being written is of no meaning.
+///
 /// Memory: some 70 bytes for each changed block; the blocks themselves are in the log.
 pub struct Journal<'a> {
     device: &'a dyn Durable,
@@ -175,9 +177,15 @@ impl<'a> Journal<'a> {
             return Ok(content);
         }
         let start = FIRST_ENTRY + entries.len() as u64 * entry.len() as u64;
+        if new.is_none() {
+            // Old content must not come later than another thread's part of the block, which can be written once the lock is free.
+            self.log.write_all_at(&entry, start)?;
+        }
         entries.insert(block, Change { content: start + head, digest });
         drop(entries);
-        self.log.write_all_at(&entry, start)?;
+        if new.is_some() {
+            self.log.write_all_at(&entry, start)?;
+        }
         Ok(start + head)
     }
 }

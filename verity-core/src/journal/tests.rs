@@ -2,6 +2,8 @@ use super::format::{HEADER_SIZE, entry_digest, mark, sector_digest};
 use super::*;
 use crate::io::MemoryDevice;
 use sha2::{Digest, Sha256};
+use std::sync::Barrier;
+use std::thread;
 
 fn device() -> MemoryDevice {
     MemoryDevice::new((0..4096u32).map(|at| at.to_le_bytes()[0]).collect())
@@ -30,6 +32,32 @@ fn changes_are_seen_before_they_are_made() {
     // A second time, as after a cut.
     assert_eq!(recover(&log, &device, 7).unwrap(), Recovery::Finished { blocks: 3 });
     assert!(device.contents() == expected);
+}
+
+/// As with the digests of a hash block: each job writes its own slots.
+#[test]
+fn threads_write_to_parts_of_the_same_blocks() {
+    const THREADS: usize = 8;
+    for round in 0..50 {
+        let (device, log) = (device(), MemoryDevice::default());
+        let journal = Journal::begin(&device, &log, BlockSize::MIN, 7).unwrap();
+        let barrier = Barrier::new(THREADS);
+        thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (journal, barrier) = (&journal, &barrier);
+                scope.spawn(move || {
+                    barrier.wait();
+                    for block in 0..8 {
+                        let at = (block * 512 + thread * 64) as u64;
+                        journal.write_all_at(&[0xa0 + thread as u8; 64], at).unwrap();
+                    }
+                });
+            }
+        });
+        journal.commit().unwrap();
+        let expected: Vec<u8> = (0..4096).map(|at| 0xa0 + (at / 64 % THREADS) as u8).collect();
+        assert!(device.contents() == expected, "round {round}");
+    }
 }
 
 /// Cut the log anywhere: either nothing was begun, or all is finished, or the damage is named. Never half.
