@@ -37,26 +37,25 @@ fn changes_are_seen_before_they_are_made() {
 /// As with the digests of a hash block: each job writes its own slots.
 #[test]
 fn threads_write_to_parts_of_the_same_blocks() {
-    const THREADS: usize = 8;
+    const THREADS: u8 = 8;
     for round in 0..50 {
         let (device, log) = (device(), MemoryDevice::default());
         let journal = Journal::begin(&device, &log, BlockSize::MIN, 7).unwrap();
-        let barrier = Barrier::new(THREADS);
+        let barrier = Barrier::new(THREADS.into());
         thread::scope(|scope| {
             for thread in 0..THREADS {
                 let (journal, barrier) = (&journal, &barrier);
                 scope.spawn(move || {
                     barrier.wait();
                     for block in 0..8 {
-                        let at = (block * 512 + thread * 64) as u64;
-                        journal.write_all_at(&[0xa0 + thread as u8; 64], at).unwrap();
+                        journal.write_all_at(&[thread; 64], block * 512 + u64::from(thread) * 64).unwrap();
                     }
                 });
             }
         });
         journal.commit().unwrap();
-        let expected: Vec<u8> = (0..4096).map(|at| 0xa0 + (at / 64 % THREADS) as u8).collect();
-        assert!(device.contents() == expected, "round {round}");
+        let expected: Vec<u8> = (0..THREADS).flat_map(|thread| [thread; 64]).collect();
+        assert!(device.contents() == expected.repeat(8), "round {round}");
     }
 }
 
