@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::process::Stdio;
 use std::time::Duration;
@@ -171,6 +172,41 @@ fn a_tree_over_a_part_is_not_extended_by_itself() {
         let told = sandbox.verity_with_input(&format!("{command} --data-blocks {blocks}"), b"0 10");
         assert_eq!(told.success(), fresh, "{blocks}");
         assert_eq!(sandbox.read("new"), sandbox.read("fresh"), "{blocks}");
+    }
+}
+
+/// Without its name a journal would be of no use after a cut, and another file under that name is not ours to delete.
+#[test]
+fn a_journal_that_was_taken_away_changes_nothing() {
+    let (sandbox, old, _) = changed();
+    let before = sandbox.content();
+    for replacement in [None, Some(b"somebody else's".as_slice())] {
+        let command = format!("update data hash {old} --ranges - --in-place");
+        let mut child = sandbox
+            .verity_command(&command)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let journal = sandbox.path("hash.verity-journal");
+        while !journal.exists() {
+            assert_eq!(child.try_wait().unwrap(), None);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::fs::remove_file(&journal).unwrap();
+        if let Some(bytes) = replacement {
+            sandbox.write("hash.verity-journal", bytes);
+        }
+        child.stdin.take().unwrap().write_all(b"12288 4096\n20479 1\n2457599 1\n").unwrap();
+        let run = Run::from(child.wait_with_output().unwrap());
+        assert_eq!(run.code, Some(5), "{run:?}");
+        assert!(run.stderr.contains("was deleted or replaced meanwhile"), "{run:?}");
+        if replacement.is_some() {
+            assert_eq!(sandbox.read("hash.verity-journal"), b"somebody else's");
+            std::fs::remove_file(&journal).unwrap();
+        }
+        assert_eq!(sandbox.content(), before);
     }
 }
 

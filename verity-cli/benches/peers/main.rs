@@ -73,7 +73,9 @@ fn run(arguments: &Arguments) -> Result<()> {
         format!("others used {:.1} % of the processors' time meanwhile", begin.others_since()? * 100.0);
     println!("# {others}");
     if arguments.write {
-        publish::publish(&rows, &[about, vec![others]].concat(), &bench)?;
+        let command =
+            [&["made by `./x bench --write".to_owned()], arguments.cases.as_slice()].concat().join(" ");
+        publish::publish(&rows, &[about, vec![others, format!("{command}`")]].concat(), &bench)?;
     }
     if arguments.check_floors { check_floors(&rows) } else { Ok(()) }
 }

@@ -121,6 +121,7 @@ impl InPlace {
             let journal = Journal::begin(&device, &log, block_size, identity)
                 .map_err(|error| Undone::Nothing(failed(&error)))?;
             let (result, decision) = work(&journal).map_err(Undone::Nothing)?;
+            check_in_place(&log, &log_path).map_err(Undone::Lost)?;
             match decision {
                 Decision::Make => journal.commit().map_err(|error| match error.device_untouched() {
                     true => Undone::Nothing(failed(&error)),
@@ -131,7 +132,7 @@ impl InPlace {
             Ok(result)
         };
         match work() {
-            Err(Undone::Half(failure)) => Err(failure),
+            Err(Undone::Half(failure) | Undone::Lost(failure)) => Err(failure),
             // Nothing but the journal has been written.
             Err(Undone::Nothing(failure)) => remove(&log_path).and(Err(failure)),
             Ok(result) => remove(&log_path).map(|()| result),
@@ -150,6 +151,8 @@ enum Undone {
     Nothing(Failure),
     /// The device may be half changed, and needs its journal.
     Half(Failure),
+    /// The device is as it was, and the journal is gone.
+    Lost(Failure),
 }
 
 /// Whether changes are made.
@@ -228,9 +231,26 @@ fn open_device(path: &Path, role: Role) -> Result<File, Failure> {
     Ok(device)
 }
 
+/// Refuses a journal that was deleted or moved while the work was under way: after a cut nobody would find it.
+fn check_in_place(log: &File, log_path: &Path) -> Result<(), Failure> {
+    let there = fs::symlink_metadata(log_path).and_then(|there| Ok((there, log.metadata()?)));
+    match there {
+        Ok((there, log)) if (there.dev(), there.ino()) == (log.dev(), log.ino()) => Ok(()),
+        _ => Err(Failure::new(
+            Code::Busy,
+            format_args!("journal {log_path:?} was deleted or replaced meanwhile"),
+        )
+        .hint("nothing was changed; try again when nobody else touches it")),
+    }
+}
+
 fn remove(log_path: &Path) -> Result<(), Failure> {
-    fs::remove_file(log_path)
-        .map_err(|error| Failure::system(format_args!("journal {log_path:?} cannot be removed"), &error))?;
+    match fs::remove_file(log_path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(Failure::system(format_args!("journal {log_path:?} cannot be removed"), &error));
+        }
+        _ => {}
+    }
     // If it came back after a power cut, it would only be in the way.
     let _ = File::open(folder(log_path)).and_then(|folder| folder.sync_all());
     Ok(())

@@ -36,11 +36,13 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use sha2::{Digest, Sha256};
 
 use crate::block::BlockSize;
+use crate::geometry::MAX_OFFSET;
 use crate::io::{ReadAt, WriteAt, usize_of};
 
 pub use durable::Durable;
@@ -59,6 +61,8 @@ pub struct Journal<'a> {
     identity: u64,
     /// The changes by their blocks' numbers.
     entries: RwLock<BTreeMap<u64, Change>>,
+    /// A change did not reach the log, whole or in part: what is there must not be applied.
+    failed: AtomicBool,
 }
 
 /// What the log has of a block.
@@ -88,7 +92,8 @@ impl<'a> Journal<'a> {
         identity: u64,
     ) -> Result<Self, JournalError> {
         log.write_all_at(&format::mark(), 0).and_then(|()| log.sync()).map_err(JournalError::Log)?;
-        Ok(Self { device, log, block_size: block_size.as_u64(), identity, entries: RwLock::default() })
+        let (entries, failed) = (RwLock::default(), AtomicBool::new(false));
+        Ok(Self { device, log, block_size: block_size.as_u64(), identity, entries, failed })
     }
 
     /// Makes the changes durable, then applies them to the device and makes that durable too. The log can then be deleted.
@@ -97,6 +102,9 @@ impl<'a> Journal<'a> {
     /// [`JournalError::Log`], [`JournalError::Length`] and [`JournalError::Room`] leave the device as it was, and the log can be deleted.
     /// [`JournalError::Device`] and [`JournalError::Unfinished`] may leave it half changed, with a journal that [`recover`] applies.
     pub fn commit(self) -> Result<(), JournalError> {
+        if self.failed.into_inner() {
+            return Err(JournalError::Log(io::Error::other("a change could not be written to it")));
+        }
         let entries = self.entries.into_inner().unwrap_or_else(PoisonError::into_inner);
         let count = entries.len() as u64;
         let before = self.device.length().map_err(JournalError::Length)?;
@@ -132,6 +140,10 @@ impl<'a> Journal<'a> {
         entries.range(block..).next().map(|(&block, change)| (block, change.content))
     }
 
+    fn write_to_log(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+        self.log.write_all_at(bytes, position).inspect_err(|_| self.failed.store(true, Ordering::Relaxed))
+    }
+
     fn write_in_block(&self, bytes: &[u8], block: u64, within: u64) -> io::Result<()> {
         let content = match self.rewritten(block) {
             Some(content) => content,
@@ -140,7 +152,7 @@ impl<'a> Journal<'a> {
             }
             None => self.add(block, None)?,
         };
-        self.log.write_all_at(bytes, content + within)
+        self.write_to_log(bytes, content + within)
     }
 
     /// Where the log has the content of a block that is written to once more.
@@ -173,18 +185,18 @@ impl<'a> Journal<'a> {
             change.digest = None;
             let content = change.content;
             drop(entries);
-            new.map_or(Ok(()), |new| self.log.write_all_at(new, content))?;
+            new.map_or(Ok(()), |new| self.write_to_log(new, content))?;
             return Ok(content);
         }
         let start = FIRST_ENTRY + entries.len() as u64 * entry.len() as u64;
         if new.is_none() {
             // Old content must not come later than another thread's part of the block, which can be written once the lock is free.
-            self.log.write_all_at(&entry, start)?;
+            self.write_to_log(&entry, start)?;
         }
         entries.insert(block, Change { content: start + head, digest });
         drop(entries);
         if new.is_some() {
-            self.log.write_all_at(&entry, start)?;
+            self.write_to_log(&entry, start)?;
         }
         Ok(start + head)
     }
@@ -240,7 +252,10 @@ impl WriteAt for Journal<'_> {
 
 /// Gets room for all blocks, which are in order, and returns where the last one ends.
 fn reserve(device: &dyn Durable, blocks: &[u64], block_size: u64) -> Result<u64, JournalError> {
-    let end = blocks.last().map_or(0, |last| (last + 1) * block_size);
+    let end = blocks.last().map_or(0, |last| last.saturating_add(1).saturating_mul(block_size));
+    if end > MAX_OFFSET {
+        return Err(JournalError::Room { bytes: end, source: io::ErrorKind::FileTooLarge.into() });
+    }
     for run in blocks.chunk_by(|block, next| block + 1 == *next) {
         let start = run[0] * block_size;
         device
@@ -280,17 +295,19 @@ impl Found {
         Self { content, digests, error }
     }
 
-    /// Whether each sector is what it was before a change or what it is after it, on a device of so many bytes.
-    fn is_from(&self, entry: &Entry<'_>, length: u64) -> bool {
-        // A sector is written whole or not at all, a block of several perhaps in part.
+    /// Whether each sector is what it was before a change or what it is after it, on a device that has `length` bytes and had
+    /// `length_before`.
+    fn is_from(&self, entry: &Entry<'_>, length: u64, length_before: u64) -> bool {
+        // A sector is written whole or not at all, a block of several perhaps in part. One that was being written when the power was cut may
+        // be unreadable, and what is behind the old end is nobody's, whatever a file system has put there.
         let sectors = self.content.chunks(SECTOR).zip(entry.content.chunks(SECTOR));
         let offsets = (entry.offset..).step_by(SECTOR);
         entry.old.chunks(32).zip(&self.digests).zip(sectors.zip(offsets)).all(
             |((old, found), ((content, new), offset))| {
                 let there = usize_of(length.saturating_sub(offset)).min(SECTOR);
                 // A file that grows can end anywhere.
-                let grown = there < SECTOR && content[..there] == new[..there];
-                old == found || grown || format::sector_digest(new) == *found
+                let grown = there < SECTOR && content[..there] == new[..there] || offset >= length_before;
+                old == found || grown || *found == UNREADABLE || format::sector_digest(new) == *found
             },
         )
     }
@@ -342,7 +359,7 @@ pub fn recover(log: &dyn ReadAt, device: &dyn Durable, identity: u64) -> Result<
     let digest = format::digest_entries(log, &header, |entry| {
         if other.is_none() {
             let found = Found::at(device, entry.offset, header.block_size);
-            other = (!found.is_from(entry, length)).then_some(entry.offset);
+            other = (!found.is_from(entry, length, *header.lengths.start())).then_some(entry.offset);
         }
     })
     .map_err(|error| match error {
@@ -367,6 +384,10 @@ fn apply(log: &dyn ReadAt, device: &dyn Durable, header: &Header) -> Result<(), 
     })
     .map_err(|error| match error {
         JournalError::Log(error) => JournalError::Unfinished(error),
+        // It was whole a moment ago.
+        JournalError::Damaged(what) => {
+            JournalError::Unfinished(io::Error::new(io::ErrorKind::InvalidData, what))
+        }
         other => other,
     })?;
     device.sync().map_err(JournalError::Device)

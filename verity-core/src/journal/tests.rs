@@ -275,6 +275,76 @@ fn a_sector_that_cannot_be_read_is_an_old_one() {
     assert!(target.0.contents() == changed.0.contents());
     // Readable, and neither what was meant nor what could not be read.
     assert!(matches!(recover(&log, &device(), 7), Err(JournalError::OtherContent { offset: 1024 })));
+
+    // Readable before, and torn by the cut.
+    let (changed, log) = (device(), MemoryDevice::default());
+    let journal = Journal::begin(&changed, &log, BlockSize::new(1024).unwrap(), 7).unwrap();
+    journal.write_all_at(&[7; 1024], 1024).unwrap();
+    journal.commit().unwrap();
+    let target = bad();
+    assert_eq!(recover(&log, &target, 7).unwrap(), Recovery::Finished { blocks: 1 });
+    assert!(target.0.contents() == changed.contents());
+}
+
+/// A file system may have put anything behind the old end when it was cut.
+#[test]
+fn what_lies_behind_the_old_end_does_not_count() {
+    let (changed, log) = (device(), MemoryDevice::default());
+    let journal = Journal::begin(&changed, &log, BlockSize::MIN, 7).unwrap();
+    journal.write_all_at(&[7; 512], 4096).unwrap();
+    journal.commit().unwrap();
+    let target = device();
+    target.write_all_at(&[9; 512], 4096).unwrap();
+    assert_eq!(recover(&log, &target, 7).unwrap(), Recovery::Finished { blocks: 1 });
+    assert!(target.contents() == changed.contents());
+}
+
+#[test]
+fn what_did_not_reach_the_log_is_not_committed() {
+    /// Fails once, at the second write.
+    struct Once(MemoryDevice, std::sync::atomic::AtomicU32);
+    impl ReadAt for Once {
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            self.0.read_at(buffer, offset)
+        }
+    }
+    impl WriteAt for Once {
+        fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+            if self.1.fetch_add(1, Ordering::Relaxed) == 1 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.0.write_all_at(bytes, offset)
+        }
+    }
+    impl Durable for Once {
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+        fn length(&self) -> io::Result<u64> {
+            self.0.length()
+        }
+        fn reserve(&self, _: std::ops::Range<u64>) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let (device, log) = (device(), Once(MemoryDevice::default(), 0.into()));
+    let before = device.contents();
+    let journal = Journal::begin(&device, &log, BlockSize::MIN, 7).unwrap();
+    assert!(journal.write_all_at(&[7; 512], 1024).is_err());
+    journal.write_all_at(&[7; 512], 1024).unwrap();
+    journal.write_all_at(&[8; 512], 2048).unwrap();
+    assert!(matches!(journal.commit(), Err(JournalError::Log(_))));
+    assert!(device.contents() == before);
+    assert_eq!(recover(&log, &device, 7).unwrap(), Recovery::NeverBegun);
+}
+
+/// Nothing lies beyond what any file can have.
+#[test]
+fn a_block_beyond_every_device_is_refused_before_anything_is_written() {
+    let (device, log) = (device(), MemoryDevice::default());
+    let journal = Journal::begin(&device, &log, BlockSize::MIN, 7).unwrap();
+    journal.write_all_at(&[7; 512], (1 << 63) + 512).unwrap();
+    assert!(matches!(journal.commit(), Err(JournalError::Room { .. })));
 }
 
 /// A device that cannot hold the changes is known before the journal is one.
