@@ -14,6 +14,7 @@ mod directory;
 mod extents;
 pub mod format;
 mod image;
+pub mod write;
 
 use std::cell::Cell;
 use std::io;
