@@ -110,6 +110,12 @@ pub enum Error {
         /// What the target said.
         source: io::Error,
     },
+    /// More inodes than can be told apart.
+    #[error("the image needs more than {most} inodes")]
+    Inodes {
+        /// How many it has at most.
+        most: u64,
+    },
     /// More than the image may have, or can have.
     #[error("the image needs more than {most} blocks of {block_size} bytes")]
     TooLarge {
@@ -136,6 +142,9 @@ pub enum PathProblem {
     /// A component of more than 255 bytes.
     #[error("a component has more than 255 bytes")]
     Long,
+    /// More bytes than any path needs; here are the first of them.
+    #[error("it goes on, and has more than 65535 bytes")]
+    LongPath,
 }
 
 /// Paths in messages are such as the operating system has.
