@@ -195,6 +195,11 @@ impl<'a> Image<'a> {
         })
     }
 
+    /// Reads some bytes of content.
+    pub(super) fn read_content(&self, buffer: &mut [u8], position: u64) -> std::io::Result<usize> {
+        self.source.read_at(buffer, position)
+    }
+
     /// Where a block begins, in bytes.
     pub(super) fn address(&self, block: u32) -> u64 {
         u64::from(block) << self.superblock.block_bits

@@ -38,6 +38,7 @@
 //!
 //! The content of an entry that another one replaces stays in the image, without a name.
 
+mod change;
 mod content;
 mod error;
 mod known;

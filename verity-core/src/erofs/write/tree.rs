@@ -63,7 +63,7 @@ impl Tree {
     }
 
     /// What a path names.
-    fn find(&self, path: &[u8]) -> Option<Id> {
+    pub(super) fn find(&self, path: &[u8]) -> Option<Id> {
         components(path).try_fold(ROOT, |id, (name, _)| self.directory(id)?.children.get(name).copied())
     }
 

@@ -26,9 +26,7 @@ impl Pool {
     pub(super) fn add(&mut self, path: &[u8], attributes: &Attributes) -> Result<Box<[Entry]>, Error> {
         let encoded = attributes.xattrs.iter().map(|(name, value)| encode(path, name, value));
         let encoded = encoded.collect::<Result<Vec<_>, _>>()?;
-        let size = HEADER_SIZE + encoded.iter().map(|entry| entry.len() as u64).sum::<u64>();
-        let field = "the size of its extended attributes";
-        check(path, field, size, MOST)?;
+        check_size(path, HEADER_SIZE + encoded.iter().map(|entry| entry.len() as u64).sum::<u64>())?;
         Ok(encoded.into_iter().map(|entry| self.intern(entry)).collect())
     }
 
@@ -148,6 +146,11 @@ fn encode(path: &[u8], name: &[u8], value: &[u8]) -> Result<Vec<u8>, Error> {
     entry.extend_from_slice(value);
     entry.resize(entry.len().next_multiple_of(ENTRY_SIZE), 0);
     Ok(entry)
+}
+
+/// Whether an inode has room for so many bytes of attributes.
+pub(super) fn check_size(path: &[u8], size: u64) -> Result<(), Error> {
+    check(path, "the size of its extended attributes", size, MOST)
 }
 
 /// Whether a number of an entry is possible.
