@@ -15,7 +15,7 @@ pub(crate) struct NewFile {
 }
 
 impl NewFile {
-    /// Makes a file of `length` bytes, all of them a hole. There must be nothing of its name yet.
+    /// Makes a file of `length` bytes, all of them a hole; it may become longer. There must be nothing of its name yet.
     pub(crate) fn create(path: &Path, length: u64) -> Result<Self, Failure> {
         match path.symlink_metadata() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -33,6 +33,11 @@ impl NewFile {
         self.temporary.as_file()
     }
 
+    /// The name that it is going to have.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Gives the file its name. It is on disk after that.
     pub(crate) fn publish(self) -> Result<(), Failure> {
         self.temporary.persist().map_err(|error| match error.kind() {
@@ -47,7 +52,10 @@ impl NewFile {
         let failure = Failure::system(format_args!("output {:?} cannot be written", self.path), error);
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                failure.hint(format_args!("it needs up to {} bytes: make room", self.length))
+                match self.length {
+                    0 => failure.hint("make room"),
+                    length => failure.hint(format_args!("it needs up to {length} bytes: make room")),
+                }
             }
             _ => failure,
         }
