@@ -12,7 +12,7 @@
 //! 2. Engines: [`digest`], [`tree`], [`fec`], [`repair`], [`reader`], [`erofs`], [`locate`], [`journal`], over the positions of [`io`], watched through
 //!    [`progress`].
 //! 3. Kernel: `device`.
-//! 4. Products that put these together: `veritytab`.
+//! 4. Products that put these together: `veritytab`, and [`dialect`], the forms in which other projects describe layers.
 //!
 //! # Building and verifying in memory
 //!
@@ -38,6 +38,7 @@ pub mod algorithm;
 pub mod block;
 #[cfg(feature = "device")]
 pub mod device;
+pub mod dialect;
 pub mod digest;
 pub mod erofs;
 pub mod fec;

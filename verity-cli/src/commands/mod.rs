@@ -12,6 +12,7 @@ mod extract;
 mod fec;
 mod format;
 mod kernel;
+mod layer;
 mod layout;
 mod list;
 mod locate;
@@ -38,6 +39,7 @@ pub(crate) use benchmark::Benchmark;
 pub(crate) use close::Closed;
 pub(crate) use extract::Copied;
 pub(crate) use format::Formatted;
+pub(crate) use layer::{Converted as ConvertedLayer, Layer, Verified as VerifiedLayer};
 pub(crate) use layout::Layout;
 pub(crate) use locate::Located;
 pub(crate) use mending::{Diagnosis, Finding as FecFinding};
@@ -63,6 +65,7 @@ pub(crate) enum Command {
     Recover(recover::Arguments),
     Repair(Box<repair::Arguments>),
     Fec(Box<fec::Arguments>),
+    Layer(layer::Arguments),
     Open(Box<open::Arguments>),
     #[command(hide = true)]
     Create(Box<open::CreateArguments>),
@@ -118,6 +121,7 @@ impl Command {
             Self::Recover(arguments) => &arguments.common,
             Self::Repair(arguments) => &arguments.common,
             Self::Fec(arguments) => &arguments.common,
+            Self::Layer(arguments) => arguments.common(),
             Self::Open(arguments) => arguments.common(),
             Self::Create(arguments) => arguments.common(),
             Self::Close(arguments) => &arguments.common,
@@ -143,6 +147,7 @@ impl Command {
             Self::Recover(arguments) => recover::run(&arguments, session),
             Self::Repair(arguments) => repair::run(*arguments, session),
             Self::Fec(arguments) => fec::run(&arguments, session),
+            Self::Layer(arguments) => layer::run(arguments, session),
             Self::Open(arguments) => open::run(&arguments, session),
             Self::Create(arguments) => open::run(&(*arguments).into(), session),
             Self::Close(arguments) => close::run(&arguments, session),
