@@ -4,6 +4,7 @@ use std::fmt::{Display, Write};
 use std::path::Path;
 
 use serde_json::{Value, json};
+use verity_core::dialect::find::FileSystem;
 
 use super::{human, json as documents};
 use crate::commands::{ConvertedLayer, Layer, VerifiedLayer};
@@ -50,7 +51,7 @@ fn description(layer: &Layer) -> Value {
         json!({
             "dialect": layer.dialect.name(),
             "description": layer.description.as_deref().map(documents::text),
-            "file_system": layer.file_system.map(|kind| kind.name()),
+            "file_system": layer.file_system.map(FileSystem::name),
             "data_offset": layer.data_bytes.start,
             "hash_area_start": layer.hash_bytes.start,
             "signed": layer.signed,

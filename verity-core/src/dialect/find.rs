@@ -155,8 +155,8 @@ mod tests {
         let blocks = data.len() as u64 / params.data_block_size.as_u64();
         let offset = data.len() as u64;
         let geometry = Geometry::new(params, blocks, HashArea::with_superblock(offset).unwrap()).unwrap();
-        let device = MemoryDevice::new(data.clone());
-        tree::build(&data, &device, params, &geometry, &tree::Options::default()).unwrap();
+        let device = MemoryDevice::new(data);
+        tree::build(&device, &device, params, &geometry, &tree::Options::default()).unwrap();
         let superblock = Superblock { uuid: [1; 16], params: params.clone(), data_blocks: blocks };
         device.write_all_at(&superblock.encode(), offset).unwrap();
         device.into_bytes()
