@@ -1,6 +1,8 @@
 //! Disk images of an attacker: what is found lies on the disk, and nothing overlaps.
 #![no_main]
 
+use std::sync::LazyLock;
+
 use libfuzzer_sys::fuzz_target;
 use verity_core::algorithm::Algorithm;
 use verity_core::block::RootHash;
@@ -9,14 +11,14 @@ use verity_core::dialect::find;
 use verity_core::io::MemoryDevice;
 
 /// A sound disk, to begin with.
-fn disk() -> Vec<u8> {
+static DISK: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let layout = Layout::new(4096, 8192, Some(100)).unwrap();
     let device = MemoryDevice::new(vec![0; usize::try_from(layout.length).unwrap()]);
     let root = RootHash::new(Algorithm::Sha256, &[7; 32]).unwrap();
     let kind = Kind { designator: Designator::Root, architecture: Architecture::X86_64 };
     write(&device, &layout, kind, &root).unwrap();
     device.into_bytes()
-}
+});
 
 /// The checksum that a table has to have, so that what it says is looked at.
 fn crc(bytes: &[u8]) -> [u8; 4] {
@@ -29,7 +31,7 @@ fn crc(bytes: &[u8]) -> [u8; 4] {
 fuzz_target!(|input: (Vec<(u16, u8)>, bool, Vec<u8>)| {
     let (changes, mend, tail) = input;
     let _ = find::superblock(&tail, tail.len() as u64);
-    let mut disk = disk();
+    let mut disk = DISK.clone();
     for (at, value) in changes.into_iter().take(256) {
         disk[512 + usize::from(at) % 3072] = value;
     }
