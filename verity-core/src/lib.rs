@@ -12,7 +12,8 @@
 //! 2. Engines: [`digest`], [`tree`], [`fec`], [`repair`], [`reader`], [`erofs`], [`locate`], [`journal`], over the positions of [`io`], watched through
 //!    [`progress`].
 //! 3. Kernel: `device`.
-//! 4. Products that put these together: `veritytab`, and `layer` (feature `layer`, on by default), which makes layers from tars.
+//! 4. Products that put these together: `veritytab`; [`dialect`], the forms in which other projects describe layers; and `layer` (feature `layer`, on by
+//!    default), which makes layers from tars.
 //!
 //! # Building and verifying in memory
 //!
@@ -38,6 +39,7 @@ pub mod algorithm;
 pub mod block;
 #[cfg(feature = "device")]
 pub mod device;
+pub mod dialect;
 pub mod digest;
 pub mod erofs;
 pub mod fec;

@@ -132,7 +132,8 @@ fn listing(archive: &Path) -> Vec<Vec<u8>> {
             let (mode, owner, size, day, time) = (next(), next(), next(), next(), next());
             // The name begins behind the time.
             let at = line.windows(time.len()).position(|window| window == time.as_bytes()).unwrap();
-            let name = &line[at + time.len() + 1..];
+            // Times with fewer digits are filled up with blanks; names begin with `./` here.
+            let name = line[at + time.len()..].trim_ascii_start();
             let seconds = seconds_of(&day, &time);
             [format!("{mode} {owner} {size} {seconds} ").as_bytes(), name].concat()
         })

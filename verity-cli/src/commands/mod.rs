@@ -39,7 +39,7 @@ pub(crate) use benchmark::Benchmark;
 pub(crate) use close::Closed;
 pub(crate) use extract::Copied;
 pub(crate) use format::Formatted;
-pub(crate) use layer::{Built, Unpacked};
+pub(crate) use layer::{Built, Converted as ConvertedLayer, Layer, Unpacked, Verified as VerifiedLayer};
 pub(crate) use layout::Layout;
 pub(crate) use locate::Located;
 pub(crate) use mending::{Diagnosis, Finding as FecFinding};
@@ -65,12 +65,12 @@ pub(crate) enum Command {
     Recover(recover::Arguments),
     Repair(Box<repair::Arguments>),
     Fec(Box<fec::Arguments>),
+    Layer(layer::Arguments),
     Open(Box<open::Arguments>),
     #[command(hide = true)]
     Create(Box<open::CreateArguments>),
     #[command(alias = "remove")]
     Close(close::Arguments),
-    Layer(layer::Arguments),
     AttachAll(attach::AttachArguments),
     DetachAll(attach::DetachArguments),
     Status(status::Arguments),
@@ -130,10 +130,10 @@ impl Command {
             Self::Recover(arguments) => &arguments.common,
             Self::Repair(arguments) => &arguments.common,
             Self::Fec(arguments) => &arguments.common,
+            Self::Layer(arguments) => arguments.common(),
             Self::Open(arguments) => arguments.common(),
             Self::Create(arguments) => arguments.common(),
             Self::Close(arguments) => &arguments.common,
-            Self::Layer(arguments) => arguments.common(),
             Self::AttachAll(arguments) => arguments.common(),
             Self::DetachAll(arguments) => arguments.common(),
             Self::Status(arguments) => &arguments.common,
@@ -156,10 +156,10 @@ impl Command {
             Self::Recover(arguments) => recover::run(&arguments, session),
             Self::Repair(arguments) => repair::run(*arguments, session),
             Self::Fec(arguments) => fec::run(&arguments, session),
+            Self::Layer(arguments) => layer::run(arguments, session),
             Self::Open(arguments) => open::run(&arguments, session),
             Self::Create(arguments) => open::run(&(*arguments).into(), session),
             Self::Close(arguments) => close::run(&arguments, session),
-            Self::Layer(arguments) => layer::run(arguments, session),
             Self::AttachAll(arguments) => attach::attach_all(&arguments, session),
             Self::DetachAll(arguments) => attach::detach_all(&arguments, session),
             Self::Status(arguments) => status::run(&arguments, session),

@@ -1,6 +1,6 @@
 //! A file that is made from nothing, and is seen when it is whole.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -36,6 +36,23 @@ impl NewFile {
     /// The name that it is going to have.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Gives files that belong together their names, in this order: all of them, or none.
+    pub(crate) fn publish_all(files: Vec<Self>) -> Result<(), Failure> {
+        let mut published = Vec::new();
+        for file in files {
+            let path = file.path.clone();
+            if let Err(failure) = file.publish() {
+                for path in published {
+                    // Its own, of a moment ago. If this fails there is a file too many.
+                    let _ = fs::remove_file(path);
+                }
+                return Err(failure);
+            }
+            published.push(path);
+        }
+        Ok(())
     }
 
     /// Gives the file its name. It is on disk after that.

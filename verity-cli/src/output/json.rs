@@ -131,7 +131,7 @@ pub(crate) fn copied(copied: &Copied) -> Value {
     ])
 }
 
-fn findings(report: &Report) -> Value {
+pub(super) fn findings(report: &Report) -> Value {
     json!({
         "bad_data_blocks": report.bad_data_blocks,
         "bad_hash_blocks": report.bad_hash_blocks,

@@ -1,6 +1,7 @@
 //! Everything that is printed. Results go to standard output, all else to standard error.
 
 pub(crate) mod benchmark;
+pub(crate) mod dialects;
 pub(crate) mod human;
 pub(crate) mod json;
 pub(crate) mod layer;

@@ -78,7 +78,7 @@ fn compare(path: &Path, found: &Found, version: (u32, u32)) {
     );
     if !metadata.is_symlink() {
         // The change of owner comes after that of the mode, and takes the set-uid and set-gid bits away.
-        assert_eq!(metadata.mode() & 0o1777, (attributes.mode & 0o1777).into(), "{path:?}");
+        assert_eq!(metadata.mode() & 0o1777, u32::from(attributes.mode & 0o1777), "{path:?}");
     }
 }
 

@@ -72,7 +72,7 @@ impl Model {
             assert!(entry.1 == found.what, "{path:?} has other content");
             let links =
                 if entry.1 == What::Directory { self.directory_links(path) } else { Rc::strong_count(entry) };
-            assert_eq!(links as u64, found.links.into(), "names of {path:?}");
+            assert_eq!(links as u64, u64::from(found.links), "names of {path:?}");
             assert_eq!(*nids.entry(Rc::as_ptr(entry)).or_insert(found.nid), found.nid, "{path:?}");
         }
         assert_eq!(nids.len(), nids.values().collect::<std::collections::BTreeSet<_>>().len());
