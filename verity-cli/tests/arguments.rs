@@ -37,7 +37,7 @@ fn a_file_may_be_named_like_an_option() {
 fn help_is_on_standard_output() {
     let sandbox = Sandbox::new();
     let overview = sandbox.verity("--help").success();
-    for command in ["format", "verify", "repair", "fec", "open", "close", "status", "dump", "list"] {
+    for command in ["format", "verify", "repair", "fec", "layer", "open", "close", "status", "dump", "list"] {
         assert!(overview.contains(&format!("\n  {command} ")), "{overview}");
         let help = sandbox.verity(&format!("help {command}")).success();
         assert!(help.contains("Usage: verity") && help.contains("Examples:") && help.contains("Exit codes:"));
@@ -72,6 +72,16 @@ fn help_lists_every_option_of_veritysetup() {
         ("open", [&everywhere[..], &open, &open_too, &signature].concat()),
         ("close", [&everywhere[..], &["--deferred", "--cancel-deferred"]].concat()),
         ("dump", [&everywhere[..], &["--hash-offset", "--fec-device"]].concat()),
+        (
+            "layer adopt",
+            [&everywhere[..], &["--beside", "--fec-roots", "--salt", "--uuid", "--hash"]].concat(),
+        ),
+        (
+            "layer convert",
+            [&everywhere[..], &["--to", "--from", "--root-hash-signature", "--subject"]].concat(),
+        ),
+        ("layer inspect", [&everywhere[..], &["--from", "--description", "--layer-digest"]].concat()),
+        ("layer verify", [&everywhere[..], &["--root-hash-file", "--threads"]].concat()),
         ("repair", [&everywhere[..], &format_too, &["--in-place", "--output-data", "--partial"]].concat()),
         ("fec", [&everywhere[..], &format_too, &["--root-hash-file", "--fec-roots"]].concat()),
     ] {
@@ -121,7 +131,7 @@ fn wrong_arguments() {
         ("format data hash --salt ab --salt cd", "--salt is given twice"),
         (
             "dump hash --salt ab",
-            "option --salt does not go with dump, only with format, verify, cat, extract, update, repair, fec, open",
+            "option --salt does not go with dump, only with format, verify, cat, extract, update, repair, fec, layer adopt, open",
         ),
         ("close name --deferred --cancel-deferred", "--deferred and --cancel-deferred exclude each other"),
         (

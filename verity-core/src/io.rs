@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -177,6 +178,60 @@ impl<F> fmt::Debug for FnReader<F> {
     }
 }
 
+/// A part of a device, as a device of its own: a partition of a disk image, say.
+///
+/// Nothing outside of it is read or written; a write that would reach behind its end is an error.
+///
+/// ```
+/// use verity_core::io::{ReadAt, Window};
+/// let disk = vec![1, 2, 3, 4, 5];
+/// let mut bytes = [0; 4];
+/// assert_eq!(Window::new(&disk, 1..3).read_at(&mut bytes, 1)?, 1);
+/// assert_eq!(bytes, [3, 0, 0, 0]);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Window<T> {
+    device: T,
+    bytes: Range<u64>,
+}
+
+impl<T> Window<T> {
+    /// The bytes `bytes` of `device`; it need not have that many.
+    pub const fn new(device: T, bytes: Range<u64>) -> Self {
+        Self { device, bytes }
+    }
+
+    /// Where a position lies on the device, and how many bytes of the window follow it.
+    fn place(&self, offset: u64) -> Option<(u64, u64)> {
+        let position = self.bytes.start.checked_add(offset)?;
+        Some((position, self.bytes.end.checked_sub(position)?))
+    }
+}
+
+impl<T: ReadAt> ReadAt for Window<T> {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let Some((position, rest)) = self.place(offset) else { return Ok(0) };
+        let length = usize_of(rest).min(buffer.len());
+        self.device.read_at(&mut buffer[..length], position)
+    }
+
+    fn zeros_until(&self, offset: u64) -> io::Result<u64> {
+        let Some((position, rest)) = self.place(offset) else { return Ok(offset) };
+        let end = self.device.zeros_until(position)?;
+        Ok(offset + (end - position).min(rest))
+    }
+}
+
+impl<T: WriteAt> WriteAt for Window<T> {
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        match self.place(offset) {
+            Some((position, rest)) if bytes.len() as u64 <= rest => self.device.write_all_at(bytes, position),
+            _ => Err(io::ErrorKind::WriteZero.into()),
+        }
+    }
+}
+
 /// A device in memory that grows as it is written, for small layers and for tests.
 #[derive(Debug, Default)]
 pub struct MemoryDevice(RwLock<Vec<u8>>);
@@ -263,6 +318,23 @@ mod tests {
         let mut byte = [0];
         ReadAt::read_exact_at(&slice, &mut byte, 2).unwrap();
         assert_eq!(byte, [3]);
+    }
+
+    #[test]
+    fn a_window_ends_where_it_ends() {
+        let device = MemoryDevice::new(vec![7; 10]);
+        let window = Window::new(&device, 2..6);
+        let mut buffer = [0; 10];
+        assert_eq!(window.read_at(&mut buffer, 0).unwrap(), 4);
+        assert_eq!(window.read_at(&mut buffer, 3).unwrap(), 1);
+        for offset in [4, 5, 100, u64::MAX] {
+            assert_eq!(window.read_at(&mut buffer, offset).unwrap(), 0, "{offset}");
+            assert_eq!(window.zeros_until(offset).unwrap(), offset);
+            assert!(window.write_all_at(&[1], offset).is_err());
+        }
+        assert!(window.write_all_at(&[1; 5], 0).is_err());
+        window.write_all_at(&[1; 4], 0).unwrap();
+        assert_eq!(device.contents(), [7, 7, 1, 1, 1, 1, 7, 7, 7, 7]);
     }
 
     #[test]

@@ -12,7 +12,8 @@
 //! 2. Engines: [`digest`], [`tree`], [`fec`], [`repair`], [`reader`], [`erofs`], [`locate`], [`journal`], over the positions of [`io`], watched through
 //!    [`progress`].
 //! 3. Kernel: `device`.
-//! 4. Products that put these together: `veritytab`.
+//! 4. Products that put these together: `veritytab`; [`dialect`], the forms in which other projects describe layers; and `layer` (feature `layer`, on by
+//!    default), which makes layers from tars.
 //!
 //! # Building and verifying in memory
 //!
@@ -38,12 +39,15 @@ pub mod algorithm;
 pub mod block;
 #[cfg(feature = "device")]
 pub mod device;
+pub mod dialect;
 pub mod digest;
 pub mod erofs;
 pub mod fec;
 pub mod geometry;
 pub mod io;
 pub mod journal;
+#[cfg(feature = "layer")]
+pub mod layer;
 pub mod locate;
 pub mod params;
 pub mod progress;

@@ -16,6 +16,8 @@ pub enum Phase {
     Repair,
     /// Copying data that are checked on the way.
     Extract,
+    /// Reading a layer and making an image of it.
+    Convert,
 }
 
 /// Hears about progress. Called from several threads at once, about once a mebibyte of data.

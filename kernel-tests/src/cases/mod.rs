@@ -7,6 +7,7 @@ mod commands;
 mod conformance;
 mod corruption;
 mod demo;
+mod erofs;
 mod fec;
 mod image;
 mod interop;
@@ -48,6 +49,7 @@ pub(crate) fn all() -> Vec<Case> {
         commands::cases(),
         interop::cases(),
         conformance::cases(),
+        erofs::cases(),
         fec::cases(),
         refusals::cases(),
         naming::cases(),

@@ -49,8 +49,13 @@ pub(crate) fn definition(personality: Personality) -> clap::Command {
     let cli =
         Cli::command().name(personality.name()).bin_name(personality.name()).version(personality.version());
     let cli = if personality.is_veritysetup() { veritysetup::tolerate(cli) } else { cli };
-    cli.mut_subcommands(|command| {
-        command.mut_args(|argument| {
+    cli.mut_subcommands(|command| with_values_of_any_form(command, personality))
+}
+
+/// The same for a command and those below it: options as popt has them.
+fn with_values_of_any_form(command: clap::Command, personality: Personality) -> clap::Command {
+    command
+        .mut_args(|argument| {
             let value = normalise::takes_value(&argument) && !argument.is_positional();
             // As popt has it: whatever follows is the value, `-` and `-1` too.
             let argument = if value { argument.allow_hyphen_values(true) } else { argument };
@@ -63,7 +68,7 @@ pub(crate) fn definition(personality: Personality) -> clap::Command {
                 argument
             }
         })
-    })
+        .mut_subcommands(|command| with_values_of_any_form(command, personality))
 }
 
 /// Reads the arguments, the program's name among them.

@@ -14,12 +14,20 @@ struct Known {
 impl Known {
     fn of(cli: &Command) -> Self {
         let mut known = Self { long: HashMap::new(), short: HashMap::new() };
-        for argument in cli.get_subcommands().flat_map(Command::get_arguments) {
-            let value = takes_value(argument);
-            known.long.extend(argument.get_long().map(|long| (long.to_owned(), value)));
-            known.short.extend(argument.get_short().map(|short| (short, value)));
-        }
+        known.add(cli);
         known
+    }
+
+    /// Takes the options of all commands below one.
+    fn add(&mut self, command: &Command) {
+        for command in command.get_subcommands() {
+            for argument in command.get_arguments() {
+                let value = takes_value(argument);
+                self.long.extend(argument.get_long().map(|long| (long.to_owned(), value)));
+                self.short.extend(argument.get_short().map(|short| (short, value)));
+            }
+            self.add(command);
+        }
     }
 
     /// Whether the argument after this one is its value.
@@ -45,7 +53,9 @@ pub(super) fn takes_value(argument: &Arg) -> bool {
 pub(super) fn normalise(cli: &Command, arguments: &[OsString]) -> Vec<OsString> {
     let known = Known::of(cli);
     let mut rest = Vec::with_capacity(arguments.len());
-    let mut action = None;
+    let mut actions: Vec<OsString> = Vec::new();
+    // The command whose commands an action can be.
+    let mut command = Some(cli);
     let mut only_positional = false;
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
@@ -62,17 +72,18 @@ pub(super) fn normalise(cli: &Command, arguments: &[OsString]) -> Vec<OsString> 
             rest.push(argument.clone());
             rest.extend(arguments.next().cloned());
             continue;
-        } else if !option && action.is_none() {
-            action = Some(argument.clone());
+        } else if !option && let Some(parent) = command.filter(|command| command.has_subcommands()) {
+            command = parent.find_subcommand(argument);
+            actions.push(argument.clone());
             continue;
         }
         rest.push(argument.clone());
     }
-    if action.as_ref().is_some_and(|action| action == "help") {
+    if actions.first().is_some_and(|action| action == "help") {
         // Help is told in the same way whatever else was said.
         rest.retain(|argument| !argument.to_string_lossy().starts_with('-'));
     }
-    action.into_iter().chain(rest).collect()
+    actions.into_iter().chain(rest).collect()
 }
 
 #[cfg(test)]
@@ -100,6 +111,9 @@ mod tests {
             ("--debug dump -- --version", "dump --debug -- --version"),
             ("format -V d", "--version"),
             ("-v help --json open", "help open"),
+            ("--json layer --to vhd convert a b", "layer convert --json --to vhd a b"),
+            ("layer inspect layer", "layer inspect layer"),
+            ("help layer inspect", "help layer inspect"),
         ] {
             assert_eq!(normalised(given), expected, "{given}");
         }
@@ -109,10 +123,14 @@ mod tests {
     fn an_option_takes_a_value_in_all_commands_or_in_none() {
         let cli = crate::cli::definition(crate::personality::Personality::Verity);
         let mut seen = HashMap::new();
-        for argument in cli.get_subcommands().flat_map(Command::get_arguments) {
-            if let Some(long) = argument.get_long() {
-                let value = takes_value(argument);
-                assert_eq!(*seen.entry(long.to_owned()).or_insert(value), value, "--{long}");
+        let mut commands: Vec<&Command> = cli.get_subcommands().collect();
+        while let Some(command) = commands.pop() {
+            commands.extend(command.get_subcommands());
+            for argument in command.get_arguments() {
+                if let Some(long) = argument.get_long() {
+                    let value = takes_value(argument);
+                    assert_eq!(*seen.entry(long.to_owned()).or_insert(value), value, "--{long}");
+                }
             }
         }
     }

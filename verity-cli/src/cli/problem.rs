@@ -10,17 +10,24 @@ use crate::failure::{Code, Failure};
 
 /// Turns clap's error about `line`, which begins with the action, into a failure, or into the text that was asked for.
 pub(super) fn translate(error: &Error, cli: &Command, line: &[OsString]) -> Result<Parsed, Failure> {
-    let action = line.first().and_then(|action| action.to_str()).unwrap_or_default();
+    let first = line.first().and_then(|action| action.to_str()).unwrap_or_default();
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return Ok(Parsed::Text(error.render()));
     }
-    let command = cli.find_subcommand(action);
+    let (action, command) = deepest(first, cli, line);
+    let action = action.as_str();
     let more = match command {
         Some(_) => format!("'verity help {action}' lists the arguments and options"),
         None => "'verity help' lists the commands".to_owned(),
     };
     let failure = match error.kind() {
-        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => no_command(),
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            if command.is_some() {
+                Failure::argument(format_args!("{action}: no command given"))
+            } else {
+                no_command()
+            }
+        }
         ErrorKind::UnknownArgument if command.is_none() && is_known(&bad_argument(error), cli) => {
             no_command()
         }
@@ -32,7 +39,7 @@ pub(super) fn translate(error: &Error, cli: &Command, line: &[OsString]) -> Resu
         ErrorKind::InvalidUtf8 => {
             Failure::argument(format_args!("{action}: an argument is no UTF-8, which only paths may be"))
         }
-        ErrorKind::UnknownArgument => unknown_argument(&bad_argument(error), cli, command),
+        ErrorKind::UnknownArgument => unknown_argument(&bad_argument(error), cli, action, command),
         ErrorKind::MissingRequiredArgument => missing(error, action),
         ErrorKind::TooManyValues => {
             let (option, value) =
@@ -47,6 +54,18 @@ pub(super) fn translate(error: &Error, cli: &Command, line: &[OsString]) -> Resu
         _ => Failure::argument(first_line(error)),
     };
     Err(if failure.hint.is_some() { failure } else { failure.hint(more) })
+}
+
+/// The command that `line` begins with, and its whole name.
+fn deepest<'a>(first: &str, cli: &'a Command, line: &[OsString]) -> (String, Option<&'a Command>) {
+    let mut name = first.to_owned();
+    let mut command = cli.find_subcommand(first);
+    for word in line.iter().skip(1) {
+        let Some(inner) = command.and_then(|command| command.find_subcommand(word)) else { break };
+        name = format!("{name} {}", inner.get_name());
+        command = Some(inner);
+    }
+    (name, command)
 }
 
 fn context(error: &Error, kind: ContextKind) -> Option<String> {
@@ -80,28 +99,33 @@ pub(super) fn unknown_option(word: &OsStr) -> Failure {
     Failure::argument(&text).veritysetup(Code::General, text)
 }
 
-/// The commands that have an option of this name.
-fn homes<'a>(option: &str, cli: &'a Command) -> Vec<&'a str> {
+/// The commands that have an option of this name, by their whole names.
+fn homes(option: &str, cli: &Command) -> Vec<String> {
     let has_it = |command: &&Command| {
         command.get_arguments().any(|known| match option.strip_prefix("--") {
             Some(long) => known.get_long() == Some(long),
             None => known.get_short().is_some_and(|short| option == format!("-{short}")),
         })
     };
-    let shown = cli.get_subcommands().filter(|command| !command.is_hide_set());
-    shown.filter(has_it).map(Command::get_name).collect()
+    let mut homes = Vec::new();
+    for command in cli.get_subcommands().filter(|command| !command.is_hide_set()) {
+        homes.extend(has_it(&command).then(|| command.get_name().to_owned()));
+        let inner = self::homes(option, command);
+        homes.extend(inner.iter().map(|inner| format!("{} {inner}", command.get_name())));
+    }
+    homes
 }
 
 fn is_known(option: &str, cli: &Command) -> bool {
     !homes(option, cli).is_empty()
 }
 
-fn unknown_argument(argument: &str, cli: &Command, command: Option<&Command>) -> Failure {
+fn unknown_argument(argument: &str, cli: &Command, action: &str, command: Option<&Command>) -> Failure {
     let unknown = || format!("{argument}: unknown option");
-    let Some(action) = command.map(Command::get_name) else {
+    if command.is_none() {
         return Failure::argument(format_args!("option {argument} is unknown"))
             .veritysetup(Code::General, unknown());
-    };
+    }
     if !argument.starts_with('-') {
         return Failure::argument(format_args!("{action}: argument {argument:?} is one too many"));
     }

@@ -2,6 +2,8 @@
 
 use verity_core::algorithm::{Algorithm, UnknownAlgorithm};
 use verity_core::block::{BlockSize, Salt};
+use verity_core::dialect::ddi::{Architecture, UnknownArchitecture};
+use verity_core::dialect::{Dialect, UnknownDialect};
 use verity_core::fec::Roots;
 use verity_core::params::HashType;
 use verity_core::tree::Threads;
@@ -53,6 +55,16 @@ pub(crate) fn uuid(text: &str) -> Result<[u8; 16], String> {
 /// A number of parity bytes.
 pub(crate) fn roots(text: &str) -> Result<Roots, String> {
     Roots::new(number(text)?).map_err(|_| format!("not from {} to {}", Roots::MIN, Roots::MAX))
+}
+
+/// A dialect in which a layer is described.
+pub(crate) fn dialect(text: &str) -> Result<Dialect, UnknownDialect> {
+    text.parse()
+}
+
+/// An architecture that has partition types.
+pub(crate) fn architecture(text: &str) -> Result<Architecture, UnknownArchitecture> {
+    text.parse()
 }
 
 /// A number of threads.

@@ -63,10 +63,19 @@ fn pages() -> Result<Vec<Page>, Failure> {
     let mut definition = cli::definition(Personality::Verity).disable_help_subcommand(true);
     definition.build();
     let mut pages = vec![page("verity", definition.clone())?];
-    for command in definition.get_subcommands().filter(|command| !command.is_hide_set()) {
-        pages.push(page(&format!("verity-{}", command.get_name()), command.clone())?);
-    }
+    add_pages(&mut pages, "verity", &definition)?;
     Ok(pages)
+}
+
+/// The pages of the commands below one.
+fn add_pages(pages: &mut Vec<Page>, parent: &str, command: &clap::Command) -> Result<(), Failure> {
+    let shown = |command: &&clap::Command| !command.is_hide_set() && command.get_name() != "help";
+    for command in command.get_subcommands().filter(shown) {
+        let name = format!("{parent}-{}", command.get_name());
+        pages.push(page(&name, command.clone())?);
+        add_pages(pages, &name, command)?;
+    }
+    Ok(())
 }
 
 fn page(name: &str, command: clap::Command) -> Result<Page, Failure> {
@@ -117,7 +126,9 @@ mod tests {
     #[test]
     fn every_command_has_a_page() {
         let names: Vec<_> = pages().unwrap().into_iter().map(|(name, _)| name).collect();
-        for command in ["format", "verify", "open", "close", "status", "dump", "list", "completions", "man"] {
+        for command in
+            ["format", "verify", "open", "close", "status", "dump", "list", "layer", "layer-verify", "man"]
+        {
             assert!(names.contains(&format!("verity-{command}.8")), "{names:?}");
         }
         assert_eq!(names[0], "verity.8");

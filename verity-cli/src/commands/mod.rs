@@ -12,6 +12,7 @@ mod extract;
 mod fec;
 mod format;
 mod kernel;
+mod layer;
 mod layout;
 mod list;
 mod locate;
@@ -38,6 +39,7 @@ pub(crate) use benchmark::Benchmark;
 pub(crate) use close::Closed;
 pub(crate) use extract::Copied;
 pub(crate) use format::Formatted;
+pub(crate) use layer::{Built, Converted as ConvertedLayer, Layer, Unpacked, Verified as VerifiedLayer};
 pub(crate) use layout::Layout;
 pub(crate) use locate::Located;
 pub(crate) use mending::{Diagnosis, Finding as FecFinding};
@@ -63,6 +65,7 @@ pub(crate) enum Command {
     Recover(recover::Arguments),
     Repair(Box<repair::Arguments>),
     Fec(Box<fec::Arguments>),
+    Layer(layer::Arguments),
     Open(Box<open::Arguments>),
     #[command(hide = true)]
     Create(Box<open::CreateArguments>),
@@ -88,7 +91,7 @@ impl Command {
             verbose: common.verbose || common.debug,
             debug: common.debug,
             json: common.json,
-            data_on_stdout: matches!(self, Self::Cat(_)),
+            data_on_stdout: self.prints_data(),
         };
         session.debug(|| {
             let line: Vec<_> = line.iter().map(|argument| argument.to_string_lossy()).collect();
@@ -108,6 +111,15 @@ impl Command {
         code
     }
 
+    /// Whether standard output is for data, and nothing else may be printed there.
+    fn prints_data(&self) -> bool {
+        match self {
+            Self::Cat(_) => true,
+            Self::Layer(arguments) => arguments.prints_data(),
+            _ => false,
+        }
+    }
+
     fn common(&self) -> Common {
         match self {
             Self::Format(arguments) => &arguments.common,
@@ -118,6 +130,7 @@ impl Command {
             Self::Recover(arguments) => &arguments.common,
             Self::Repair(arguments) => &arguments.common,
             Self::Fec(arguments) => &arguments.common,
+            Self::Layer(arguments) => arguments.common(),
             Self::Open(arguments) => arguments.common(),
             Self::Create(arguments) => arguments.common(),
             Self::Close(arguments) => &arguments.common,
@@ -143,6 +156,7 @@ impl Command {
             Self::Recover(arguments) => recover::run(&arguments, session),
             Self::Repair(arguments) => repair::run(*arguments, session),
             Self::Fec(arguments) => fec::run(&arguments, session),
+            Self::Layer(arguments) => layer::run(arguments, session),
             Self::Open(arguments) => open::run(&arguments, session),
             Self::Create(arguments) => open::run(&(*arguments).into(), session),
             Self::Close(arguments) => close::run(&arguments, session),

@@ -54,6 +54,11 @@ impl RootArguments {
         self.root_hash_file.as_ref().and_then(|_| self.root_hash.take()).map(PathBuf::from)
     }
 
+    /// The same, without taking it.
+    pub(crate) fn other_argument(&self) -> Option<&Path> {
+        self.root_hash.as_ref().filter(|_| self.root_hash_file.is_some()).map(Path::new)
+    }
+
     /// The text, read before anything else is opened.
     pub(crate) fn text(&self, session: &Session) -> Result<RootText, Failure> {
         match (&self.root_hash, &self.root_hash_file) {

@@ -126,7 +126,7 @@ impl Source {
     }
 }
 
-fn corrupted(error: &reader::Error) -> Failure {
+pub(super) fn corrupted(error: &reader::Error) -> Failure {
     Failure::new(Code::Refused, error)
         .hint("do not use this image; fetch or build it anew ('verity verify' lists every bad block)")
 }

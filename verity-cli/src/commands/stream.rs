@@ -18,7 +18,7 @@ use crate::session::{Session, engine_options};
 const READ_BYTES: usize = 64 * 1024;
 
 /// How long a read that waits for its writer does not see a signal, in milliseconds.
-const WAIT_MS: u16 = 100;
+pub(super) const WAIT_MS: u16 = 100;
 
 pub(super) fn format(request: &Request, session: &Session) -> Result<Formatted, Failure> {
     let arguments = &request.arguments;
@@ -28,7 +28,7 @@ pub(super) fn format(request: &Request, session: &Session) -> Result<Formatted, 
         )
         .hint("make the tree first, and the parity with 'verity fec encode' when the data is in a file"));
     }
-    let stdin = stdin()?;
+    let stdin = stdin("data")?;
     let extent =
         stdin.metadata().map(|metadata| Extent::of(&metadata)).map_err(|error| cannot_read(&error))?;
     let plan = Plan::inspect(&arguments.hash, Role::Hash)?;
@@ -88,11 +88,12 @@ fn cannot_read(error: &io::Error) -> Failure {
     Failure::system("standard input cannot be read", error)
 }
 
-/// Standard input as a file of its own, without the buffer of Rust's.
-fn stdin() -> Result<File, Failure> {
+/// Standard input as a file of its own, without the buffer of Rust's. `what` it is to be, messages say.
+pub(super) fn stdin(what: &str) -> Result<File, Failure> {
     let stdin = io::stdin();
     if stdin.is_terminal() {
-        return Err(Failure::argument("data '-': standard input is a terminal").hint("pipe the data in"));
+        return Err(Failure::argument(format_args!("{what} '-': standard input is a terminal"))
+            .hint(format_args!("pipe the {what} in")));
     }
     stdin.as_fd().try_clone_to_owned().map(File::from).map_err(|error| cannot_read(&error))
 }

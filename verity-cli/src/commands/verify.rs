@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use verity_core::block::RootHash;
+use verity_core::io::ReadAt;
 use verity_core::tree::{self, Device, Fault, Options, Place, Report};
 
 use super::engine;
@@ -177,25 +178,10 @@ impl Check<'_> {
             .map_err(|error| engine::failure(&error, |device| self.name(device)))
     }
 
-    /// Tells a root hash that is another image's from a damaged top block: a tree that is in itself consistent is no damaged one.
-    ///
-    /// What cannot be read is damaged.
+    /// As [`refuse_other_root`].
     pub(super) fn refuse_other_root(&self, root: &RootHash, options: &Options<'_>) -> Result<(), Failure> {
-        let Layout { params, geometry, .. } = self.layout;
-        let (data, hash) = (&self.data.file, &self.hash.file);
-        let error = match tree::verify_top(data, hash, params, geometry, root) {
-            Err(tree::Error::RootHash { expected, found }) => {
-                let options = Options { max_findings: 0, ..*options };
-                match tree::verify(data, hash, params, geometry, &found, &options) {
-                    Ok(own) if own.is_intact() => tree::Error::RootHash { expected, found },
-                    Ok(_) | Err(tree::Error::Read { .. }) => return Ok(()),
-                    Err(error) => error,
-                }
-            }
-            Ok(()) | Err(tree::Error::Read { .. }) => return Ok(()),
-            Err(error) => error,
-        };
-        Err(engine::failure(&error, |device| self.name(device)))
+        refuse_other_root(&self.data.file, &self.hash.file, self.layout, root, options)
+            .map_err(|error| engine::failure(&error, |device| self.name(device)))
     }
 
     fn name(&self, device: Device) -> String {
@@ -203,6 +189,31 @@ impl Check<'_> {
             Device::Data => format!("{:?}", self.data.path),
             _ => format!("{:?}", self.hash.path),
         }
+    }
+}
+
+/// Tells a root hash that is another image's from a damaged top block: a tree that is in itself consistent is no damaged one.
+///
+/// What cannot be read is damaged.
+pub(super) fn refuse_other_root(
+    data: &dyn ReadAt,
+    hash: &dyn ReadAt,
+    layout: &Layout,
+    root: &RootHash,
+    options: &Options<'_>,
+) -> Result<(), tree::Error> {
+    let Layout { params, geometry, .. } = layout;
+    match tree::verify_top(data, hash, params, geometry, root) {
+        Err(tree::Error::RootHash { expected, found }) => {
+            let options = Options { max_findings: 0, ..*options };
+            match tree::verify(data, hash, params, geometry, &found, &options) {
+                Ok(own) if own.is_intact() => Err(tree::Error::RootHash { expected, found }),
+                Ok(_) | Err(tree::Error::Read { .. }) => Ok(()),
+                Err(error) => Err(error),
+            }
+        }
+        Ok(()) | Err(tree::Error::Read { .. }) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

@@ -19,6 +19,7 @@ pub(crate) enum Role {
     Data,
     Hash,
     Parity,
+    Layer,
 }
 
 impl fmt::Display for Role {
@@ -27,6 +28,7 @@ impl fmt::Display for Role {
             Self::Data => "data device",
             Self::Hash => "hash device",
             Self::Parity => "FEC device",
+            Self::Layer => "layer",
         })
     }
 }
@@ -47,7 +49,7 @@ impl Input {
     pub(crate) fn open(path: &Path, role: Role) -> Result<Self, Failure> {
         // Looked at first: opening some devices does something, and a pipe waits for its writer.
         inspect(path, role)?;
-        if role != Role::Parity {
+        if matches!(role, Role::Data | Role::Hash) {
             refuse_unfinished(path, role)?;
         }
         let flags = OFlag::O_NONBLOCK.bits();
@@ -119,10 +121,10 @@ fn check_kind(metadata: &Metadata, path: &Path, role: Role) -> Result<(), Failur
     };
     let failure = Failure::new(Code::NoDevice, format_args!("{role} {path:?} is {what}"))
         .veritysetup(Code::NoDevice, format_args!("Device {} is not compatible.", path.display()));
-    Err(if kind.is_fifo() && role == Role::Data {
-        failure
-            .hint("give a file or a block device; 'verity format - HASH' reads the data from standard input")
-    } else {
-        failure.hint("give a file or a block device")
+    Err(match role {
+        Role::Data if kind.is_fifo() => failure
+            .hint("give a file or a block device; 'verity format - HASH' reads the data from standard input"),
+        Role::Layer if kind.is_fifo() => failure.hint("give a file, or '-' and the layer on standard input"),
+        _ => failure.hint("give a file or a block device"),
     })
 }

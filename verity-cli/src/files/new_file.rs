@@ -1,6 +1,6 @@
 //! A file that is made from nothing, and is seen when it is whole.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ pub(crate) struct NewFile {
 }
 
 impl NewFile {
-    /// Makes a file of `length` bytes, all of them a hole. There must be nothing of its name yet.
+    /// Makes a file of `length` bytes, all of them a hole; it may become longer. There must be nothing of its name yet.
     pub(crate) fn create(path: &Path, length: u64) -> Result<Self, Failure> {
         match path.symlink_metadata() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -33,6 +33,28 @@ impl NewFile {
         self.temporary.as_file()
     }
 
+    /// The name that it is going to have.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives files that belong together their names, in this order: all of them, or none.
+    pub(crate) fn publish_all(files: Vec<Self>) -> Result<(), Failure> {
+        let mut published = Vec::new();
+        for file in files {
+            let path = file.path.clone();
+            if let Err(failure) = file.publish() {
+                for path in published {
+                    // Its own, of a moment ago. If this fails there is a file too many.
+                    let _ = fs::remove_file(path);
+                }
+                return Err(failure);
+            }
+            published.push(path);
+        }
+        Ok(())
+    }
+
     /// Gives the file its name. It is on disk after that.
     pub(crate) fn publish(self) -> Result<(), Failure> {
         self.temporary.persist().map_err(|error| match error.kind() {
@@ -47,7 +69,10 @@ impl NewFile {
         let failure = Failure::system(format_args!("output {:?} cannot be written", self.path), error);
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                failure.hint(format_args!("it needs up to {} bytes: make room", self.length))
+                match self.length {
+                    0 => failure.hint("make room"),
+                    length => failure.hint(format_args!("it needs up to {length} bytes: make room")),
+                }
             }
             _ => failure,
         }

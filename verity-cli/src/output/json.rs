@@ -20,7 +20,7 @@ pub(crate) fn document(value: &Value) -> String {
 }
 
 /// Puts documents together, field after field.
-fn merged(parts: impl IntoIterator<Item = Value>) -> Value {
+pub(super) fn merged(parts: impl IntoIterator<Item = Value>) -> Value {
     let mut fields = Map::new();
     for part in parts {
         if let Value::Object(part) = part {
@@ -31,7 +31,7 @@ fn merged(parts: impl IntoIterator<Item = Value>) -> Value {
 }
 
 /// A path. JSON holds text, so what is no UTF-8 in it is replaced.
-fn text(path: &Path) -> String {
+pub(super) fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
@@ -51,7 +51,7 @@ fn salt(layout: &Layout) -> String {
     layout.params.salt.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn layout(layout: &Layout) -> Value {
+pub(super) fn layout(layout: &Layout) -> Value {
     let Layout { uuid, params, geometry } = layout;
     json!({
         "uuid": uuid.map(human::uuid),
@@ -83,7 +83,7 @@ pub(crate) fn dumped(hash: &Path, tree: &Layout, parity: Option<&Parity>) -> Val
     merged([json!({"command": "dump", "hash_device": text(hash)}), layout(tree), parity])
 }
 
-fn fec(parity: &Parity) -> Value {
+pub(super) fn fec(parity: &Parity) -> Value {
     json!({
         "device": text(&parity.device),
         "roots": parity.places.roots().get(),
@@ -131,7 +131,7 @@ pub(crate) fn copied(copied: &Copied) -> Value {
     ])
 }
 
-fn findings(report: &Report) -> Value {
+pub(super) fn findings(report: &Report) -> Value {
     json!({
         "bad_data_blocks": report.bad_data_blocks,
         "bad_hash_blocks": report.bad_hash_blocks,

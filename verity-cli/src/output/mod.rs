@@ -1,8 +1,10 @@
 //! Everything that is printed. Results go to standard output, all else to standard error.
 
 pub(crate) mod benchmark;
+pub(crate) mod dialects;
 pub(crate) mod human;
 pub(crate) mod json;
+pub(crate) mod layer;
 pub(crate) mod locate;
 pub(crate) mod progress;
 

@@ -42,6 +42,7 @@ impl Observer for Progress {
             Phase::Extract => "Copying",
             Phase::Parity => "Making parity",
             Phase::Repair => "Restoring",
+            Phase::Convert => "Reading",
             _ => "Hashing",
         });
     }

@@ -14,6 +14,8 @@ pub(crate) enum Need {
     LoopDevices,
     NoDeviceMapper,
     ErofsUtils,
+    QemuImg,
+    SystemdRepart,
 }
 
 impl Need {
@@ -24,12 +26,14 @@ impl Need {
             Self::LoopDevices => Path::new("/dev/loop-control").exists(),
             Self::NoDeviceMapper => !device_mapper(),
             Self::ErofsUtils => Command::new("dump.erofs").arg("-V").output().is_ok(),
+            Self::QemuImg => Command::new("qemu-img").arg("--version").output().is_ok(),
+            Self::SystemdRepart => Command::new("systemd-repart").arg("--version").output().is_ok(),
         }
     }
 
     /// Whether a user of this machine can do something about it. What the kernel has is seen in the kernel tests.
     fn can_be_met(self) -> bool {
-        matches!(self, Self::Root | Self::Veritysetup | Self::ErofsUtils)
+        !matches!(self, Self::LoopDevices | Self::NoDeviceMapper)
     }
 
     fn text(self) -> &'static str {
@@ -39,6 +43,8 @@ impl Need {
             Self::LoopDevices => "needs loop devices",
             Self::NoDeviceMapper => "needs a kernel without device-mapper",
             Self::ErofsUtils => "needs mkfs.erofs and dump.erofs (Debian: erofs-utils)",
+            Self::QemuImg => "needs qemu-img (Debian: qemu-utils)",
+            Self::SystemdRepart => "needs systemd-repart (Debian: systemd)",
         }
     }
 }

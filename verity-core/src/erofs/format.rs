@@ -40,6 +40,10 @@ pub mod incompatible {
 
 /// Bits of `feature_compat`: what a reader need not know.
 pub mod compatible {
+    /// The superblock has a checksum.
+    pub const CHECKSUM: u32 = 0x01;
+    /// Times are those of the last change of content.
+    pub const MTIME: u32 = 0x02;
     /// The table of attribute name prefixes lies in the image itself, not in the packed inode.
     pub const PLAIN_XATTR_PREFIXES: u32 = 0x10;
 }
@@ -124,6 +128,33 @@ impl Superblock {
             xattr_prefix_start: u32_at(bytes, 92),
             packed_nid: u64_at(bytes, 96),
         }
+    }
+
+    /// Puts the fields in their places.
+    #[must_use]
+    pub fn encode(&self) -> [u8; Self::SIZE] {
+        let mut bytes = [0; Self::SIZE];
+        put(&mut bytes, 0, &self.magic.to_le_bytes());
+        put(&mut bytes, 4, &self.checksum.to_le_bytes());
+        put(&mut bytes, 8, &self.feature_compat.to_le_bytes());
+        put(&mut bytes, 12, &[self.block_bits, self.extension_slots]);
+        put(&mut bytes, 14, &self.root_nid.to_le_bytes());
+        put(&mut bytes, 16, &self.inodes.to_le_bytes());
+        put(&mut bytes, 24, &self.build_time.to_le_bytes());
+        put(&mut bytes, 32, &self.build_time_ns.to_le_bytes());
+        put(&mut bytes, 36, &self.blocks.to_le_bytes());
+        put(&mut bytes, 40, &self.meta_block.to_le_bytes());
+        put(&mut bytes, 44, &self.xattr_block.to_le_bytes());
+        put(&mut bytes, 48, &self.uuid);
+        put(&mut bytes, 64, &self.volume_name);
+        put(&mut bytes, 80, &self.feature_incompat.to_le_bytes());
+        put(&mut bytes, 84, &self.compression.to_le_bytes());
+        put(&mut bytes, 86, &self.extra_devices.to_le_bytes());
+        put(&mut bytes, 88, &self.device_slot.to_le_bytes());
+        put(&mut bytes, 90, &[self.directory_block_bits, self.xattr_prefix_count]);
+        put(&mut bytes, 92, &self.xattr_prefix_start.to_le_bytes());
+        put(&mut bytes, 96, &self.packed_nid.to_le_bytes());
+        bytes
     }
 }
 
@@ -210,14 +241,32 @@ impl DirectoryEntry {
     pub fn decode(bytes: &[u8; Self::SIZE]) -> Self {
         Self { nid: u64_at(bytes, 0), name_offset: u16_at(bytes, 8), file_type: bytes[10] }
     }
+
+    /// Puts the fields in their places.
+    #[must_use]
+    pub fn encode(&self) -> [u8; Self::SIZE] {
+        let mut bytes = [0; Self::SIZE];
+        put(&mut bytes, 0, &self.nid.to_le_bytes());
+        put(&mut bytes, 8, &self.name_offset.to_le_bytes());
+        bytes[10] = self.file_type;
+        bytes
+    }
 }
 
-/// The values of [`DirectoryEntry::file_type`] that matter here.
+/// The values of [`DirectoryEntry::file_type`].
 pub mod file_type {
     /// A regular file.
     pub const REGULAR: u8 = 1;
     /// A directory.
     pub const DIRECTORY: u8 = 2;
+    /// A character device.
+    pub const CHAR_DEVICE: u8 = 3;
+    /// A block device.
+    pub const BLOCK_DEVICE: u8 = 4;
+    /// A named pipe.
+    pub const FIFO: u8 = 5;
+    /// A socket.
+    pub const SOCKET: u8 = 6;
     /// A symbolic link.
     pub const SYMLINK: u8 = 7;
 }
@@ -231,6 +280,14 @@ pub mod xattr {
     pub const SHARED_COUNT: usize = 4;
     /// The size of what an attribute begins with: the length of its name, its prefix, the length of its value (16 bits).
     pub const ENTRY_SIZE: usize = 4;
+    /// How names begin, and the number that stands for it. What is left of the two names of access lists is empty.
+    pub const PREFIXES: [(&[u8], u8); 5] = [
+        (b"user.", 1),
+        (b"system.posix_acl_access", 2),
+        (b"system.posix_acl_default", 3),
+        (b"trusted.", 4),
+        (b"security.", 6),
+    ];
 }
 
 /// How content is compressed: 8 bytes behind the inode and its attributes, at a multiple of 8.
@@ -303,8 +360,12 @@ pub(crate) fn u32_at(bytes: &[u8], offset: usize) -> u32 {
     u32::from_le_bytes(array_at(bytes, offset))
 }
 
-fn u64_at(bytes: &[u8], offset: usize) -> u64 {
+pub(crate) fn u64_at(bytes: &[u8], offset: usize) -> u64 {
     u64::from_le_bytes(array_at(bytes, offset))
+}
+
+fn put(bytes: &mut [u8], offset: usize, field: &[u8]) {
+    bytes[offset..offset + field.len()].copy_from_slice(field);
 }
 
 /// Only for places that every caller's buffer has.
@@ -312,4 +373,20 @@ fn array_at<const SIZE: usize>(bytes: &[u8], offset: usize) -> [u8; SIZE] {
     let mut array = [0; SIZE];
     array.copy_from_slice(&bytes[offset..offset + SIZE]);
     array
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every byte that is read is written back where it was, so no field is missing or displaced.
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        let mut bytes: [u8; Superblock::SIZE] = std::array::from_fn(|index| index as u8 + 1);
+        let encoded = Superblock::decode(&bytes).encode();
+        bytes[104..].fill(0);
+        assert_eq!(encoded, bytes);
+        let entry = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 0];
+        assert_eq!(DirectoryEntry::decode(&entry).encode(), entry);
+    }
 }

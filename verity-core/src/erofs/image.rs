@@ -56,6 +56,8 @@ pub enum FileKind {
 pub struct Inode {
     /// What it is.
     pub kind: FileKind,
+    /// Type and permissions, as `stat` has them.
+    pub mode: u16,
     /// The size of its content in bytes.
     pub size: u64,
     /// How many names it has.
@@ -69,6 +71,7 @@ pub struct Inode {
     /// How its content lies: a number of [`format::layout`](super::format::layout).
     pub(super) layout: u16,
     pub(super) payload: u32,
+    pub(super) extended: bool,
 }
 
 impl<'a> Image<'a> {
@@ -180,6 +183,7 @@ impl<'a> Image<'a> {
         };
         Ok(Inode {
             kind: FileKind::of_mode(head.mode),
+            mode: head.mode,
             size: head.size,
             links,
             position,
@@ -187,7 +191,13 @@ impl<'a> Image<'a> {
             body: xattrs + xattr_size,
             layout,
             payload: head.payload,
+            extended,
         })
+    }
+
+    /// Reads some bytes of content.
+    pub(super) fn read_content(&self, buffer: &mut [u8], position: u64) -> std::io::Result<usize> {
+        self.source.read_at(buffer, position)
     }
 
     /// Where a block begins, in bytes.

@@ -1,6 +1,7 @@
-//! EROFS, as far as it takes to say what a block of an image belongs to: inodes, names, and where content lies.
+//! EROFS: reading it as far as it takes to say what a block of an image belongs to (inodes, names, attributes, and where content lies), and
+//! writing it.
 //!
-//! [`mod@format`] is what lies on disk; [`Image`] reads it. Content is not read and not decompressed, only placed.
+//! [`mod@format`] is what lies on disk; [`Image`] reads it. Content is placed, and read where it is not compressed. [`write`](mod@write) makes images.
 //!
 //! An image that is looked at here is damaged, hence hostile. Every position is checked before it is used, nothing is
 //! allocated by a size that the image states, and whoever walks through an image spends from a [`Budget`], so that no
@@ -9,15 +10,20 @@
 //! The libraries there are read files, and do not say where a file lies: `erofs-rs` 0.3 (which needs Rust 1.91) and `composefs`
 //! 0.9 (blocks of 4096 bytes, no compression, and tokio and OpenSSL behind it). Hence this one.
 
+mod attributes;
 mod compressed;
+mod content;
 mod directory;
 mod extents;
 pub mod format;
 mod image;
+pub mod write;
 
 use std::cell::Cell;
 use std::io;
 
+pub use attributes::Attributes;
+pub use content::{Content, Names};
 pub use directory::{Name, names};
 pub(crate) use extents::Told;
 pub use extents::{Extent, Place};
@@ -82,6 +88,9 @@ pub enum Error {
         /// What it says.
         value: u64,
     },
+    /// The content of a file is compressed.
+    #[error("the content of a file is compressed, which cannot be read here")]
+    Compressed,
     /// The image causes more work than it may.
     #[error("the image causes more work than any sound one")]
     Budget,

@@ -1,0 +1,210 @@
+//! `verity layer build`: from a layer's tar to one file of image, tree and parity.
+
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use verity_core::algorithm::Algorithm;
+use verity_core::block::BlockSize;
+use verity_core::erofs::write;
+use verity_core::fec::Roots;
+use verity_core::layer::{self, Digest, Error, Limits, Options};
+use verity_core::tree;
+
+use crate::cli::help::exit_codes;
+use crate::cli::options::{Common, WorkOptions};
+use crate::cli::values;
+use crate::commands::{engine, stream};
+use crate::failure::{Code, Failure, plain};
+use crate::files::{Input, NewFile, Role};
+use crate::output::layer as output;
+use crate::session::{Session, engine_options};
+
+const HELP: &str = concat!(
+    "\
+OUTPUT is a new file, with mode 0600: an EROFS image of what is in the layer, behind it superblock and hash tree, and with --fec-roots \
+parity behind these. It appears when it is complete and on disk. The same layer makes the same file everywhere; whiteouts become overlayfs's. \
+How the layer is compressed is told by its content. What may come of a layer is bounded, see --max-ratio and --max-bytes.
+
+A hard link to a file of another layer, '..' in a name, and whatever else other programs could read in another way is refused; \
+docs/layer-format.md has the list.
+
+Examples:
+  verity layer build layer.tar.gz layer.erofs
+  verity layer build layer.tar layer.erofs --diff-id sha256:0c56... --fec-roots 2
+  zstd -dc layer.tar.zst | verity layer build - layer.erofs --json
+  ROOT=$(verity layer build --quiet blobs/sha256/3b1f... layer.erofs --digest sha256:3b1f...)
+  verity open layer.erofs layer layer.erofs ROOT_HASH --hash-offset HASH_OFFSET
+
+",
+    exit_codes!()
+);
+
+/// Make a layer that the kernel can mount and check, from its tar
+///
+/// Reads a tar (plain, gzip or zstd) once, and makes of it an EROFS image with its hash tree. Prints the root hash.
+#[derive(Args, Debug)]
+#[command(disable_help_flag = true, after_long_help = HELP)]
+pub(crate) struct Arguments {
+    /// The layer's tar, plain or compressed: a file, or '-' for standard input
+    #[arg(value_name = "TAR")]
+    layer: PathBuf,
+
+    /// The file that is made
+    output: PathBuf,
+
+    /// What the digest of the uncompressed tar has to be, such as sha256:0c56...
+    #[arg(long, value_name = "DIGEST", help_heading = "The layer")]
+    diff_id: Option<Digest>,
+
+    /// What the digest of the file as it is has to be, as a manifest has it
+    #[arg(long, value_name = "DIGEST", help_heading = "The layer")]
+    digest: Option<Digest>,
+
+    /// How many times as large as the file its content may be [default: 200]
+    #[arg(long, value_name = "N", value_parser = values::number, help_heading = "The layer")]
+    max_ratio: Option<u64>,
+
+    /// How many bytes of content are allowed whatever the ratio [default: 1073741824]
+    #[arg(long, value_name = "BYTES", value_parser = values::number, help_heading = "The layer")]
+    max_bytes: Option<u64>,
+
+    /// Block size of image, data and tree: 4096, or 512 [default: 4096]
+    #[arg(long, value_name = "BYTES", value_parser = block_size, help_heading = "The tree")]
+    block_size: Option<BlockSize>,
+
+    /// Hash algorithm of the tree, one of those that 'verity format' has [default: sha256]
+    #[arg(short = 'h', long = "hash", value_name = "ALGORITHM", value_parser = values::algorithm, help_heading = "The tree")]
+    algorithm: Option<Algorithm>,
+
+    /// Put parity behind the tree, of so many bytes in each codeword, 2 to 24 [default: no parity]
+    #[arg(long, value_name = "ROOTS", value_parser = values::roots, help_heading = "Forward error correction")]
+    fec_roots: Option<Roots>,
+
+    #[command(flatten)]
+    work: WorkOptions,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+/// A finished layer.
+pub(crate) struct Built {
+    pub(crate) layer: PathBuf,
+    pub(crate) output: PathBuf,
+    pub(crate) built: layer::Built,
+}
+
+/// Larger blocks are larger than a page on most machines.
+fn block_size(text: &str) -> Result<BlockSize, String> {
+    match values::block_size(text) {
+        Ok(size) if matches!(size.get(), 512 | 4096) => Ok(size),
+        _ => Err("not 4096 or 512".to_owned()),
+    }
+}
+
+pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Failure> {
+    if let Some(weakness) = arguments.algorithm.and_then(Algorithm::weakness) {
+        session.note(&format!("{} is weak: {weakness}", arguments.algorithm.unwrap_or_default()));
+    }
+    let (source, blob_bytes) = arguments.open()?;
+    let output = NewFile::create(&arguments.output, 0)?;
+    session.debug(|| format!("Building {:?} from {:?}.", arguments.output, arguments.layer));
+    let progress = session.progress();
+    let options = arguments.options(blob_bytes, engine_options(&progress, arguments.work.threads));
+    let built = layer::build(source, output.file(), &options)
+        .map_err(|error| failure(&error, &arguments.layer, &output))?;
+    output.publish()?;
+    drop(progress);
+
+    if built.dropped_xattrs > 0 {
+        session.note(&format!(
+            "{} extended attributes were left out: Linux has none of their kinds",
+            built.dropped_xattrs
+        ));
+    }
+    let built = Built { layer: arguments.layer.clone(), output: arguments.output.clone(), built };
+    session.print(
+        || if session.quiet { format!("{}\n", built.built.root) } else { output::built(&built) },
+        || output::built_json(&built),
+    )?;
+    Ok(Code::Success)
+}
+
+impl Arguments {
+    /// What is read, and how many bytes it has, if that is known.
+    fn open(&self) -> Result<(Box<dyn Read + Send>, Option<u64>), Failure> {
+        if self.layer == Path::new("-") {
+            return Ok((Box::new(Waiting(stream::stdin("layer")?)), None));
+        }
+        let mut input = Input::open(&self.layer, Role::Layer)?;
+        // Its size was found out at its end.
+        let what = || format!("{} {:?} cannot be read", Role::Layer, self.layer);
+        input.file.rewind().map_err(|error| Failure::system(what(), &error))?;
+        Ok((Box::new(input.file), Some(input.size)))
+    }
+
+    fn options<'a>(&self, blob_bytes: Option<u64>, engine: tree::Options<'a>) -> Options<'a> {
+        let mut limits = Limits::default();
+        limits.ratio = self.max_ratio.unwrap_or(limits.ratio);
+        limits.allowance = self.max_bytes.unwrap_or(limits.allowance);
+        let mut options = Options::default();
+        options.block_size = self.block_size.unwrap_or_default();
+        options.algorithm = self.algorithm.unwrap_or_default();
+        options.roots = self.fec_roots;
+        options.diff_id.clone_from(&self.diff_id);
+        options.digest.clone_from(&self.digest);
+        options.blob_bytes = blob_bytes;
+        options.limits = limits;
+        options.engine = engine;
+        options
+    }
+}
+
+/// A pipe, of which a read lets go while nothing comes.
+struct Waiting(File);
+
+impl Read for Waiting {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut wait = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut wait, PollTimeout::from(stream::WAIT_MS)) {
+            Ok(0) => Err(io::ErrorKind::WouldBlock.into()),
+            Ok(_) => self.0.read(buffer),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+/// The failure that an error is.
+fn failure(error: &Error, layer: &Path, output: &NewFile) -> Failure {
+    let general = || Failure::new(Code::General, error);
+    let failure = match error {
+        Error::Source(source) => {
+            Failure::new(Code::General, format_args!("it cannot be read: {}", plain(source)))
+        }
+        Error::Mismatch { .. } => Failure::new(Code::Refused, error)
+            .hint("do not use this layer; fetch it anew, and check that the digest is this layer's"),
+        Error::Compression { .. } => general().hint("the file is damaged or truncated: fetch it anew"),
+        Error::Unsupported(_) => general().hint("decompress it, and give the tar as '-'"),
+        Error::Expansion { .. } => {
+            general().hint("if the layer is to be trusted, allow more with --max-ratio or --max-bytes")
+        }
+        Error::Tar(error) if matches!(error.fault, layer::tar::Fault::NoEnd) => {
+            Failure::new(Code::General, error)
+                .hint("fetch it anew; if it is whole, say what its digest is with --diff-id or --digest")
+        }
+        Error::Tar(_) | Error::Entry { .. } | Error::Entries(_) => {
+            general().hint("the layer is damaged, or made to mislead; build its image anew")
+        }
+        Error::Image(write::Error::Write { source, .. }) => return output.cannot_write(source),
+        Error::Tree(tree::Error::Write { source, .. }) => return output.cannot_write(source),
+        Error::Tree(error) => return engine::failure(error, |_| format!("{:?}", output.path())),
+        Error::Cancelled => return engine::failure(&tree::Error::Cancelled, |_| String::new()),
+        Error::Image(write::Error::NoTarget { .. }) => general()
+            .hint("links to files of other layers cannot be kept: squash the layers, or copy the file"),
+        _ => general(),
+    };
+    failure.within(format_args!("layer {layer:?}"))
+}

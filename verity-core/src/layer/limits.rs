@@ -1,0 +1,33 @@
+//! How large a layer may become.
+
+use super::error::Error;
+
+/// How much a layer may make of its blob: a few kilobytes can claim to be terabytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// How many times as large as the blob the uncompressed tar may be, and the holes of its files. 200 by default: binaries
+    /// and text have 2 to 20, zeros 1000 with gzip and more with zstd.
+    pub ratio: u64,
+    /// So many bytes are allowed whatever the ratio: 1 GiB by default.
+    pub allowance: u64,
+    /// How many entries there may be; each takes some hundred bytes of memory until the image is complete. 8 million by default.
+    pub entries: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { ratio: 200, allowance: 1 << 30, entries: 8_000_000 }
+    }
+}
+
+impl Limits {
+    /// Checks how much came of `input` bytes of the blob.
+    pub(super) fn check(&self, expanded: u64, input: u64) -> Result<(), Error> {
+        let Self { ratio, allowance, .. } = *self;
+        if expanded > allowance && expanded > input.saturating_mul(ratio) {
+            return Err(Error::Expansion { expanded, input, ratio, allowance });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,178 @@
+//! Container layers: from a layer's tar, as images have them, to one file that the kernel mounts and checks block by block.
+//!
+//! [`build`] reads a tar (plain, gzip, zstd), which may come from anybody, makes an EROFS image of it, and puts a hash tree behind that and,
+//! if wanted, parity. The source is read once, from front to back; its digests are made on the way. The result is the same
+//! bytes whoever makes it, wherever and however often: nothing in it is random, and UUID and salt follow from the diffID. The file is described in
+//! `docs/layer-format.md`.
+//!
+//! The tree is hashed when the image is complete, and not on the way: its salt follows from the digest of the whole tar.
+//!
+//! Memory: some megabytes for what is on its way, what the EROFS [writer](crate::erofs::write) keeps of each entry, and for zstd the window that the blob asks for, at most 128 MiB.
+
+mod compression;
+mod digest;
+mod error;
+mod export;
+mod identity;
+mod import;
+mod limits;
+mod pipeline;
+pub mod tar;
+mod whiteout;
+
+use std::io::Read;
+
+pub use compression::Compression;
+pub use digest::{Digest, DigestError};
+pub use error::{Error, Problem};
+pub use export::{ExportError, Exported, export, export_file};
+pub use identity::Identity;
+pub use limits::Limits;
+
+use crate::algorithm::Algorithm;
+use crate::block::{BlockSize, RootHash};
+use crate::erofs::write::{self, Writer};
+use crate::fec::{self, Roots};
+use crate::geometry::{Geometry, HashArea};
+use crate::io::Storage;
+use crate::params::Params;
+use crate::superblock::Superblock;
+use crate::tree;
+
+/// How a layer is built.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Options<'a> {
+    /// The block size of image, data and tree. 4096 by default, which every kernel mounts.
+    pub block_size: BlockSize,
+    /// What the tree is hashed with; sha256 by default.
+    pub algorithm: Algorithm,
+    /// How much parity is put behind the tree; none by default.
+    pub roots: Option<Roots>,
+    /// What the uncompressed tar's digest has to be.
+    pub diff_id: Option<Digest>,
+    /// What the blob's digest has to be.
+    pub digest: Option<Digest>,
+    /// How many bytes the blob has, where that is known: for progress, and for the limit on holes.
+    pub blob_bytes: Option<u64>,
+    /// How much the layer may make of its blob.
+    pub limits: Limits,
+    /// Threads that hash, and who hears about progress.
+    pub engine: tree::Options<'a>,
+}
+
+/// A layer that was built.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Built {
+    /// The uncompressed tar's digest, with sha256.
+    pub diff_id: Digest,
+    /// The blob's digest, with sha256.
+    pub digest: Digest,
+    /// How the blob is compressed.
+    pub compression: Compression,
+    /// How many bytes the blob has.
+    pub blob_bytes: u64,
+    /// How many bytes the uncompressed tar has.
+    pub tar_bytes: u64,
+    /// How many entries the tar has.
+    pub entries: u64,
+    /// How many names of lower layers are hidden.
+    pub whiteouts: u64,
+    /// How many directories hide everything below them.
+    pub opaque_directories: u64,
+    /// How many extended attributes were left out, of kinds that Linux does not have.
+    pub dropped_xattrs: u64,
+    /// The image.
+    pub image: write::Summary,
+    /// The UUID of image and tree.
+    pub uuid: [u8; 16],
+    /// What the tree is made with.
+    pub params: Params,
+    /// Where it lies.
+    pub geometry: Geometry,
+    /// Where the parity lies.
+    pub parity: Option<fec::Layout>,
+    /// What vouches for the image.
+    pub root: RootHash,
+}
+
+/// Builds a layer from the blob `source` in `output`, which holds nothing but zeros yet. Nothing is synced, and what was written before an error is of no use.
+///
+/// `source` may answer `WouldBlock` where it waits (after waiting a while, a tenth of a second say): it is then asked again, unless the observer
+/// cancelled, or the work is over because of an error. A source that does not is waited for.
+///
+/// A tar without an end marker is refused, unless a digest that is asked for says that it is whole.
+///
+/// # Errors
+/// [`Error`]: what is wrong with the blob, its entries or its digests, and what failed.
+pub fn build(source: impl Read + Send, output: &dyn Storage, options: &Options<'_>) -> Result<Built, Error> {
+    let image_options = write::Options { block_size: options.block_size, ..write::Options::default() };
+    let mut writer = Writer::new(output, image_options)?;
+    let known = options.diff_id.is_some() || options.digest.is_some();
+    let (imported, totals) =
+        pipeline::run(source, options, |stream| import::import(stream, &mut writer, &options.limits, known))?;
+    for (what, expected, found) in
+        [("digest", &options.digest, &totals.blob), ("diffID", &options.diff_id, &totals.tar)]
+    {
+        if let Some(expected) = expected
+            && found.like(expected) != expected
+        {
+            let (expected, found) = (expected.clone(), found.like(expected).clone());
+            return Err(Error::Mismatch { what, expected, found });
+        }
+    }
+    let Identity { uuid, salt } = Identity::of(&totals.tar.sha256);
+    writer.set_uuid(uuid);
+    let image = writer.finish()?;
+    let params = Params {
+        algorithm: options.algorithm,
+        data_block_size: options.block_size,
+        hash_block_size: options.block_size,
+        salt,
+        ..Params::default()
+    };
+    let area = HashArea::with_superblock(image.size)?;
+    let geometry = Geometry::new(&params, image.blocks, area)?;
+    let (root, parity) = seal(output, &params, &geometry, options)?;
+    let superblock = Superblock { uuid, params: params.clone(), data_blocks: image.blocks };
+    // A whole block, so that the file ends with one where there is no tree.
+    let mut block = vec![0; options.block_size.bytes()];
+    block[..Superblock::SIZE].copy_from_slice(&superblock.encode());
+    let (device, offset, length) = (tree::Device::Hash, image.size, block.len());
+    let written = output.write_all_at(&block, offset);
+    written.map_err(|source| tree::Error::Write { device, offset, length, source })?;
+    Ok(Built {
+        diff_id: totals.tar.sha256,
+        digest: totals.blob.sha256,
+        compression: totals.compression,
+        blob_bytes: totals.blob.length,
+        tar_bytes: totals.tar.length,
+        entries: imported.entries,
+        whiteouts: imported.hidden.whiteouts,
+        opaque_directories: imported.hidden.opaque_directories,
+        dropped_xattrs: imported.dropped_xattrs,
+        image,
+        uuid,
+        params,
+        geometry,
+        parity,
+        root,
+    })
+}
+
+/// Makes the tree, and the parity behind it.
+fn seal(
+    output: &dyn Storage,
+    params: &Params,
+    geometry: &Geometry,
+    options: &Options<'_>,
+) -> Result<(RootHash, Option<fec::Layout>), Error> {
+    let engine = &options.engine;
+    let Some(roots) = options.roots else {
+        return Ok((tree::build(&output, output, params, geometry, engine)?, None));
+    };
+    let layout = fec::Layout::new(params, geometry, geometry.hash_blocks(), roots, geometry.hash_area_end())?;
+    let root = fec::build(&output, output, output, params, geometry, &layout, engine)?;
+    Ok((root, Some(layout)))
+}

@@ -1,0 +1,301 @@
+//! From a blob to its tar, on several threads: one reads, one or two digest, one decompresses; whoever called makes something of
+//! it. Between them are short queues of pieces of 256 KiB: some megabytes of memory, whatever the layer.
+
+use std::io::{self, BufRead, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, Scope, ScopedJoinHandle};
+
+use super::Options;
+use super::compression::Compression;
+use super::digest::{Digest, Digests, Hasher};
+use super::error::Error;
+use crate::progress::Phase;
+
+/// Bytes that are handed over at a time.
+const PIECE_BYTES: usize = 256 * 1024;
+/// How many pieces wait for each thread.
+const QUEUE: usize = 4;
+
+type Bytes = Arc<Vec<u8>>;
+type Piece = Result<Bytes, Error>;
+
+/// What came through.
+#[derive(Clone, Debug)]
+pub(super) struct Totals {
+    pub(super) compression: Compression,
+    pub(super) blob: Digests,
+    pub(super) tar: Digests,
+}
+
+/// What the threads share.
+struct Shared<'a> {
+    options: &'a Options<'a>,
+    /// The work is over, well or not.
+    stop: AtomicBool,
+    /// How many bytes of the blob were taken.
+    taken: AtomicU64,
+}
+
+/// The uncompressed tar.
+pub(super) struct Stream<'a> {
+    pieces: Pieces,
+    shared: &'a Shared<'a>,
+    /// The blob is its own tar: what is taken of one is taken of the other.
+    plain: bool,
+    /// Bytes of holes so far.
+    holes: u64,
+}
+
+/// Reads `source` and lets `work` have what is in it, uncompressed. What `work` leaves is read, too, for the digests.
+pub(super) fn run<T>(
+    source: impl Read + Send,
+    options: &Options<'_>,
+    work: impl FnOnce(&mut Stream<'_>) -> Result<T, Error>,
+) -> Result<(T, Totals), Error> {
+    let shared = Shared { options, stop: AtomicBool::new(false), taken: AtomicU64::new(0) };
+    thread::scope(|scope| {
+        // However this ends, the threads do.
+        let _stop = StopAtEnd(&shared.stop);
+        let (blob_hasher, blob_digests) = hash(scope, options.digest.as_ref(), options.diff_id.as_ref())?;
+        let (give, pieces) = sync_channel(QUEUE);
+        let reader = &shared;
+        spawn(scope, move || reader.read(source, &blob_hasher, &give))?;
+        let mut pieces = Pieces { queue: pieces, bytes: Bytes::default(), at: 0 };
+        let start = pieces.fill_buf().map_err(|error| Error::through(error, Error::Source))?;
+        let compression = Compression::detect(start).map_err(Error::Unsupported)?;
+        if compression == Compression::None {
+            let mut stream = Stream { pieces, shared: &shared, plain: true, holes: 0 };
+            let result = stream.complete(work)?;
+            let blob = blob_digests.join().map_err(|_| Error::Thread)?;
+            return Ok((result, Totals { compression, tar: blob.clone(), blob }));
+        }
+        let (tar_hasher, tar_digests) = hash(scope, options.diff_id.as_ref(), None)?;
+        let (give, decoded) = sync_channel(QUEUE);
+        let decoder = &shared;
+        spawn(scope, move || decoder.decode(compression, pieces, &tar_hasher, &give))?;
+        let pieces = Pieces { queue: decoded, bytes: Bytes::default(), at: 0 };
+        let mut stream = Stream { pieces, shared: &shared, plain: false, holes: 0 };
+        let result = stream.complete(work)?;
+        let blob = blob_digests.join().map_err(|_| Error::Thread)?;
+        let tar = tar_digests.join().map_err(|_| Error::Thread)?;
+        Ok((result, Totals { compression, blob, tar }))
+    })
+}
+
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn spawn<'s, T: Send + 's>(
+    scope: &'s Scope<'s, '_>,
+    work: impl FnOnce() -> T + Send + 's,
+) -> Result<ScopedJoinHandle<'s, T>, Error> {
+    thread::Builder::new().spawn_scoped(scope, work).map_err(|_| Error::Thread)
+}
+
+/// A thread that digests what it is given. Where a blob is its own tar, its digest may be asked for by either name.
+fn hash<'s>(
+    scope: &'s Scope<'s, '_>,
+    expected: Option<&Digest>,
+    other: Option<&Digest>,
+) -> Result<(SyncSender<Bytes>, ScopedJoinHandle<'s, Digests>), Error> {
+    let (give, pieces) = sync_channel::<Bytes>(QUEUE);
+    let sha512 = |digest: &&Digest| digest.algorithm() == crate::algorithm::Algorithm::Sha512;
+    let mut hasher = Hasher::new(expected.filter(sha512).or(other));
+    let thread = spawn(scope, move || {
+        while let Ok(bytes) = pieces.recv() {
+            hasher.update(&bytes);
+        }
+        hasher.finish()
+    })?;
+    Ok((give, thread))
+}
+
+impl Shared<'_> {
+    /// The thread that reads the blob.
+    fn read(&self, mut source: impl Read, hasher: &SyncSender<Bytes>, give: &SyncSender<Piece>) {
+        let observer = self.options.engine.observer;
+        observer.begin(Phase::Convert, self.options.blob_bytes);
+        loop {
+            let read = fill(&mut source, || {
+                if observer.cancelled() || self.stop.load(Ordering::Relaxed) {
+                    return Err(Error::Cancelled);
+                }
+                Ok(())
+            });
+            match read {
+                Ok(bytes) if bytes.is_empty() => return,
+                Ok(bytes) => {
+                    observer.advance(bytes.len() as u64);
+                    let bytes = Bytes::new(bytes);
+                    // Whoever does not listen any more has failed, and says so himself.
+                    if hasher.send(Arc::clone(&bytes)).is_err() || give.send(Ok(bytes)).is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    let _ = give.send(Err(error));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The thread that decompresses.
+    fn decode(
+        &self,
+        compression: Compression,
+        pieces: Pieces,
+        hasher: &SyncSender<Bytes>,
+        give: &SyncSender<Piece>,
+    ) {
+        let taken = || self.taken.load(Ordering::Relaxed);
+        let failed = |source| {
+            Error::through(source, |source| Error::Compression { compression, offset: taken(), source })
+        };
+        let mut decoder = match compression.decoder(Counted { pieces, taken: &self.taken }) {
+            Ok(decoder) => decoder,
+            Err(error) => {
+                let _ = give.send(Err(failed(error)));
+                return;
+            }
+        };
+        let mut expanded = 0;
+        loop {
+            let piece = fill(&mut decoder, || Ok(()))
+                .map_err(|error| match error {
+                    Error::Source(error) => failed(error),
+                    error => error,
+                })
+                .and_then(|bytes| {
+                    expanded += bytes.len() as u64;
+                    self.options.limits.check(expanded, taken())?;
+                    Ok(Bytes::new(bytes))
+                });
+            match &piece {
+                Ok(bytes) if bytes.is_empty() => return,
+                Ok(bytes) if hasher.send(Arc::clone(bytes)).is_err() => return,
+                _ => {}
+            }
+            let failed = piece.is_err();
+            if give.send(piece).is_err() || failed {
+                return;
+            }
+        }
+    }
+}
+
+/// Reads a piece: less than a whole one only at the end. `check` is asked before each read.
+fn fill(source: &mut impl Read, check: impl Fn() -> Result<(), Error>) -> Result<Vec<u8>, Error> {
+    let mut bytes = vec![0; PIECE_BYTES];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        check()?;
+        match source.read(&mut bytes[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            // A source that waits may let go from time to time, so that it is seen whether it still should.
+            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
+            Err(error) => return Err(Error::through(error, Error::Source)),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+/// The receiving end of a queue.
+struct Pieces {
+    queue: Receiver<Piece>,
+    bytes: Bytes,
+    at: usize,
+}
+
+impl BufRead for Pieces {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.at == self.bytes.len() {
+            // A queue that nobody fills any more is the end.
+            self.bytes =
+                self.queue.recv().unwrap_or_else(|_| Ok(Bytes::default())).map_err(Error::into_io)?;
+            self.at = 0;
+        }
+        Ok(&self.bytes[self.at..])
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.at = self.bytes.len().min(self.at + count);
+    }
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.fill_buf()?;
+        let count = bytes.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&bytes[..count]);
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+/// Compressed pieces, of which it is known how much was taken.
+struct Counted<'a> {
+    pieces: Pieces,
+    taken: &'a AtomicU64,
+}
+
+impl BufRead for Counted<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.pieces.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.taken.fetch_add(count as u64, Ordering::Relaxed);
+        self.pieces.consume(count);
+    }
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.pieces.read(buffer)?;
+        self.taken.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
+impl Stream<'_> {
+    /// Does the work, and reads what it leaves.
+    fn complete<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+        let result = work(self)?;
+        loop {
+            let rest = self.pieces.fill_buf().map_err(|error| Error::through(error, Error::Source))?.len();
+            if rest == 0 {
+                return Ok(result);
+            }
+            self.pieces.consume(rest);
+        }
+    }
+
+    /// Checks that so many bytes of holes are not too much for the blob.
+    pub(super) fn expand(&mut self, holes: u64) -> Result<(), Error> {
+        self.holes = self.holes.saturating_add(holes);
+        let Options { blob_bytes, limits, .. } = self.shared.options;
+        // The blob's size, where it is known: a hole comes before the content that makes up for it.
+        let input = blob_bytes.unwrap_or_else(|| self.shared.taken.load(Ordering::Relaxed));
+        limits.check(self.holes, input)
+    }
+}
+
+impl Read for Stream<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.pieces.read(buffer)?;
+        if self.plain {
+            self.shared.taken.fetch_add(count as u64, Ordering::Relaxed);
+        }
+        Ok(count)
+    }
+}

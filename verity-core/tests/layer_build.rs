@@ -1,0 +1,458 @@
+//! Building layers: the same file from the same tar, whatever it came in, and nothing from one that is not what it should be.
+#![cfg(feature = "layer")]
+
+#[path = "common/raw_tar.rs"]
+mod raw_tar;
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+
+use raw_tar::{RawHeader, RawTar};
+use verity_core::erofs::write::Attributes;
+use verity_core::erofs::{Image, Inode};
+use verity_core::fec::Roots;
+use verity_core::io::MemoryDevice;
+use verity_core::layer::tar::{Entry, EntryKind, Reader, Writer};
+use verity_core::layer::{Built, Compression, Error, Options, build, export, export_file};
+use verity_core::superblock::Superblock;
+use verity_core::tree::{self, Threads};
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::encode_all(bytes, 3).unwrap()
+}
+
+fn build_with(blob: &[u8], change: impl FnOnce(&mut Options<'_>)) -> Result<(Built, Vec<u8>), Error> {
+    let mut options = Options::default();
+    options.blob_bytes = Some(blob.len() as u64);
+    change(&mut options);
+    let output = MemoryDevice::default();
+    let built = build(blob, &output, &options)?;
+    Ok((built, output.into_bytes()))
+}
+
+fn built(blob: &[u8]) -> (Built, Vec<u8>) {
+    build_with(blob, |_| ()).unwrap()
+}
+
+#[track_caller]
+fn refused(blob: &[u8], why: &str) {
+    let error = build_with(blob, |_| ()).unwrap_err().to_string();
+    assert!(error.contains(why), "{error}");
+}
+
+/// The entries of a layer, as its export has them, with their content.
+fn contents(built: &Built, bytes: &[u8]) -> BTreeMap<String, (Entry, Vec<u8>)> {
+    let image = &bytes[..usize::try_from(built.image.size).unwrap()];
+    let image = Image::open(&image, built.image.size).unwrap();
+    let mut tar = Vec::new();
+    let exported = export(&image, &mut tar, &()).unwrap();
+    let mut reader = Reader::new(&tar[..]);
+    let mut entries = BTreeMap::new();
+    while let Some(entry) = reader.next_entry().unwrap() {
+        let mut content = Vec::new();
+        reader.content().read_to_end(&mut content).unwrap();
+        entries.insert(String::from_utf8_lossy(&entry.path).into_owned(), (entry, content));
+    }
+    assert_eq!(exported.entries, entries.len() as u64);
+    entries
+}
+
+/// Something of everything.
+fn sample() -> Vec<u8> {
+    let mut tar = Writer::new(Vec::new());
+    let mut attributes = Attributes { mode: 0o755, mtime: 1_700_000_000, ..Attributes::default() };
+    let mut add = |path: &str, attributes: &Attributes, kind: EntryKind, content: &[u8]| {
+        tar.add(path.as_bytes(), attributes, &kind, &mut &*content).unwrap();
+    };
+    let file = |size: u64| EntryKind::File {
+        size,
+        data: std::iter::once(0..size).filter(|piece| !piece.is_empty()).collect(),
+    };
+    add("", &attributes, EntryKind::Directory, b"");
+    attributes.mode = 0o4755;
+    attributes.xattrs.insert(b"security.capability".to_vec(), vec![1, 0, 0, 2, 0, 0x20]);
+    attributes.xattrs.insert(b"user.text".to_vec(), b"a=b\n".to_vec());
+    add(
+        "bin/program",
+        &attributes,
+        file(100_000),
+        &(0..100_000_u32).map(|at| (at / 7).to_le_bytes()[0]).collect::<Vec<_>>(),
+    );
+    attributes.xattrs.clear();
+    (attributes.uid, attributes.gid, attributes.mtime_nsec) = (4_000_000_000, 70_000, 123_456_789);
+    add("bin/empty", &attributes, file(0), b"");
+    add("bin/small", &attributes, file(5), b"small");
+    add("bin/second", &attributes, EntryKind::HardLink(b"bin/program".to_vec()), b"");
+    add("etc/link", &attributes, EntryKind::Symlink(b"../bin/program".to_vec()), b"");
+    add("dev/null", &attributes, EntryKind::CharDevice { major: 1, minor: 3 }, b"");
+    add("dev/large", &attributes, EntryKind::BlockDevice { major: 259, minor: 700_000 }, b"");
+    add("run/pipe", &attributes, EntryKind::Fifo, b"");
+    attributes.mtime = -5;
+    let pieces = vec![4096..8192, 5 << 20..(5 << 20) + 10];
+    add("sparse", &attributes, EntryKind::File { size: 6 << 20, data: pieces }, &[b's'; 4106]);
+    add(&format!("{}/{}", "d".repeat(200), "f".repeat(200)), &attributes, file(3), b"abc");
+    tar.finish().unwrap()
+}
+
+#[test]
+fn a_layer_has_what_its_tar_has() {
+    let tar = sample();
+    let (built, bytes) = built(&tar);
+    let found = contents(&built, &bytes);
+    let mut reader = Reader::new(&tar[..]);
+    let mut count = 0;
+    while let Some(entry) = reader.next_entry().unwrap() {
+        let mut content = Vec::new();
+        reader.content().read_to_end(&mut content).unwrap();
+        let path = String::from_utf8_lossy(&entry.path).into_owned();
+        let (own, own_content) = &found[&path];
+        match (&entry.kind, &own.kind) {
+            (EntryKind::File { size, data }, EntryKind::File { size: own_size, data: own_data }) => {
+                let whole = |data: &[std::ops::Range<u64>], content: &[u8]| {
+                    let mut bytes = vec![0; usize::try_from(*size).unwrap()];
+                    let mut rest = content;
+                    for piece in data {
+                        let (now, later) = rest.split_at(usize::try_from(piece.end - piece.start).unwrap());
+                        bytes[usize::try_from(piece.start).unwrap()..][..now.len()].copy_from_slice(now);
+                        rest = later;
+                    }
+                    bytes
+                };
+                assert_eq!(size, own_size, "{path}");
+                assert!(whole(data, &content) == whole(own_data, own_content), "{path}");
+                assert!(path != "sparse" || own_content.len() < 200_000, "the hole is a hole");
+            }
+            (EntryKind::HardLink(_), _) | (_, EntryKind::HardLink(_)) => {}
+            (expected, found) => assert_eq!(expected, found, "{path}"),
+        }
+        if !matches!(entry.kind, EntryKind::HardLink(_)) && !matches!(own.kind, EntryKind::HardLink(_)) {
+            assert_eq!(entry.attributes, own.attributes, "{path}");
+        }
+        count += 1;
+    }
+    assert_eq!(built.entries, count);
+    // One of the two names is the file, the other one the link, in the order of their names.
+    assert_eq!(found["bin/second"].0.kind, EntryKind::HardLink(b"bin/program".to_vec()));
+    // Parents that have no entry of their own.
+    assert_eq!(found["etc"].0.attributes, Attributes { mode: 0o755, ..Attributes::default() });
+}
+
+#[test]
+fn the_tree_vouches_for_the_image_and_lies_behind_it() {
+    for roots in [None, Some(Roots::new(2).unwrap())] {
+        let (built, bytes) = build_with(&sample(), |options| options.roots = roots).unwrap();
+        let at = usize::try_from(built.image.size).unwrap();
+        let superblock = Superblock::parse(&bytes[at..]).unwrap();
+        assert_eq!((superblock.uuid, superblock.data_blocks), (built.uuid, built.image.blocks));
+        assert_eq!(superblock.params, built.params);
+        assert_eq!(bytes[1024 + 48..][..16], built.uuid);
+        let report = tree::verify(
+            &bytes,
+            &bytes,
+            &built.params,
+            &built.geometry,
+            &built.root,
+            &tree::Options::default(),
+        );
+        assert!(report.unwrap().is_intact());
+        let end = built.parity.as_ref().map_or(built.geometry.hash_area_end(), |parity| {
+            assert_eq!(parity.offset(), built.geometry.hash_area_end());
+            parity.offset() + parity.parity_bytes()
+        });
+        assert_eq!(bytes.len() as u64, end);
+    }
+}
+
+#[test]
+fn compression_and_threads_make_no_difference() {
+    let tar = sample();
+    let (plain, bytes) = built(&tar);
+    assert_eq!((plain.compression, &plain.digest), (Compression::None, &plain.diff_id));
+    let two_members = [gzip(&tar[..10_000]), gzip(&tar[10_000..])].concat();
+    let skippable = [&[0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3][..], &zstd(&tar)].concat();
+    for (blob, compression) in [
+        (gzip(&tar), Compression::Gzip),
+        (two_members, Compression::Gzip),
+        (zstd(&tar), Compression::Zstd),
+        ([zstd(&tar[..777]), zstd(&tar[777..])].concat(), Compression::Zstd),
+        (skippable, Compression::Zstd),
+    ] {
+        for threads in [1, 4] {
+            let threads = Threads::new(threads).unwrap();
+            let (other, other_bytes) = build_with(&blob, |options| options.engine.threads = threads).unwrap();
+            assert_eq!(
+                (other.compression, &other.diff_id, other.root),
+                (compression, &plain.diff_id, plain.root)
+            );
+            assert_eq!((other.tar_bytes, other.blob_bytes), (tar.len() as u64, blob.len() as u64));
+            assert_ne!(other.digest, other.diff_id);
+            assert!(bytes == other_bytes);
+        }
+    }
+}
+
+/// As `docs/layer-format.md` has it; computed by another program.
+#[test]
+fn the_identity_of_a_known_layer() {
+    let (built, _) = built(&RawTar::default().directory("./").file("hello", b"world\n").end());
+    assert_eq!(
+        built.diff_id.to_string(),
+        "sha256:63df63e8f3299fe4b15bd77b78482c2758b8efb1fbadc4208f51d63eb4eabdb4"
+    );
+    let uuid: String = built.uuid.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(uuid, "4583abae2cdd896ca40fdf1bfaa1821b");
+    assert_eq!(
+        built.params.salt.to_string(),
+        "9ae759b4bf3e5f6e6bf22871a9279cd1b9b445addcaea20bb1f06318f2c0bc07"
+    );
+}
+
+#[test]
+fn digests_are_checked() {
+    let tar = sample();
+    let blob = gzip(&tar);
+    let (plain, bytes) = built(&tar);
+    let (compressed, _) = built(&blob);
+    let both = |options: &mut Options<'_>| {
+        options.diff_id = Some(plain.diff_id.clone());
+        options.digest = Some(compressed.digest.clone());
+    };
+    assert!(build_with(&blob, both).unwrap().1 == bytes);
+    let wrong = |blob: &[u8], what: &str, change: &dyn Fn(&mut Options<'_>)| {
+        match build_with(blob, change) {
+            Err(Error::Mismatch { what: found, .. }) => assert_eq!(found, what),
+            other => panic!("{:?}", other.map(|_| ())),
+        };
+    };
+    wrong(&blob, "digest", &|options| options.digest = Some(plain.diff_id.clone()));
+    wrong(&blob, "diffID", &|options| options.diff_id = Some(compressed.digest.clone()));
+    let sha512 = format!("sha512:{}", "0".repeat(128));
+    for blob in [&blob, &tar] {
+        wrong(blob, "digest", &|options| options.digest = Some(sha512.parse().unwrap()));
+        wrong(blob, "diffID", &|options| options.diff_id = Some(sha512.parse().unwrap()));
+    }
+    // A right one with sha512 changes nothing in the file.
+    let error = build_with(&tar, |options| options.diff_id = Some(sha512.parse().unwrap())).unwrap_err();
+    let Error::Mismatch { found, .. } = error else { panic!("{error}") };
+    assert!(found.to_string().starts_with("sha512:"));
+    assert!(build_with(&tar, |options| options.diff_id = Some(found.clone())).unwrap().1 == bytes);
+}
+
+#[test]
+fn damaged_blobs_are_refused_wherever_they_are_damaged() {
+    let tar = sample();
+    for (blob, name) in [(gzip(&tar), "gzip"), (zstd(&tar), "zstd")] {
+        // The content's checksum, or the decoder, or the tar: something sees each truncation.
+        for length in (0..blob.len()).step_by(blob.len() / 50) {
+            assert!(build_with(&blob[..length], |_| ()).is_err(), "{name} cut at {length}");
+        }
+        let error = build_with(&blob[..blob.len() - 1], |_| ()).unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
+        for at in (20..blob.len()).step_by(blob.len() / 20) {
+            let mut damaged = blob.clone();
+            damaged[at] ^= 0x10;
+            // Zstandard's checksum is optional, and was left out here: then the digest is what counts.
+            let diff_id = built(&tar).0.diff_id;
+            let built = build_with(&damaged, |options| options.diff_id = Some(diff_id));
+            assert!(built.is_err(), "{name} damaged at {at}");
+        }
+        refused(&[&blob[..], b"behind"].concat(), name);
+    }
+    refused(b"\xfd7zXZ\0\0\0", "xz");
+    refused(b"PK\x03\x04", "zip");
+}
+
+#[test]
+fn a_tar_without_an_end_is_whole_only_if_its_digest_says_so() {
+    let tar = RawTar::default().file("a", b"b").0;
+    refused(&tar, "end marker");
+    refused(b"", "end marker");
+    let found = match build_with(&tar, |options| {
+        options.diff_id = Some(format!("sha256:{}", "0".repeat(64)).parse().unwrap());
+    }) {
+        Err(Error::Mismatch { found, .. }) => found,
+        other => panic!("{:?}", other.map(|_| ())),
+    };
+    assert!(build_with(&tar, |options| options.diff_id = Some(found)).is_ok());
+}
+
+#[test]
+fn bombs_are_refused_before_they_go_off() {
+    let zeros = RawTar::default().file("zeros", &vec![0; 4 << 20]).end();
+    for blob in [gzip(&zeros), zstd(&zeros)] {
+        let limit = |ratio, allowance| {
+            move |options: &mut Options<'_>| {
+                (options.limits.ratio, options.limits.allowance) = (ratio, allowance);
+            }
+        };
+        let error = build_with(&blob, limit(10, 1 << 20)).unwrap_err();
+        assert!(matches!(error, Error::Expansion { ratio: 10, .. }), "{error}");
+        assert!(build_with(&blob, limit(100_000, 0)).is_ok());
+        assert!(build_with(&blob, limit(1, 5 << 20)).is_ok());
+    }
+    // Holes are content, too: a terabyte of nothing.
+    let hole = RawTar::default()
+        .pax(&[("GNU.sparse.map", b""), ("GNU.sparse.size", b"1099511627776")])
+        .file("hole", b"");
+    refused(&hole.end(), "1099511627776 bytes of content");
+    let many = (0..20).fold(RawTar::default(), |tar, number| tar.file(&number.to_string(), b""));
+    let error = build_with(&many.end(), |options| options.limits.entries = 19).unwrap_err();
+    assert!(matches!(error, Error::Entries(19)), "{error}");
+}
+
+#[test]
+fn whiteouts_become_overlayfs_s() {
+    let tar = RawTar::default()
+        .file("etc/.wh.gone", b"")
+        .directory("kept/")
+        .file("kept/.wh..wh..opq", b"")
+        .file("kept/file", b"x")
+        .file("unnamed/.wh..wh..opq", b"")
+        // Said of lower layers: what the layer has itself stays, in either order, and a directory hides what is below.
+        .file(".wh.replaced", b"")
+        .file("replaced", b"new")
+        .directory("folder/")
+        .file("folder/in", b"it")
+        .file(".wh.folder", b"")
+        .end();
+    let (built, bytes) = built(&tar);
+    assert_eq!((built.whiteouts, built.opaque_directories), (1, 3));
+    let image = &bytes[..usize::try_from(built.image.size).unwrap()];
+    let image = Image::open(&image, built.image.size).unwrap();
+    let root = image.inode(image.superblock().root_nid.into()).unwrap();
+    let budget = verity_core::erofs::Budget::default();
+    let below = |inode: &Inode, name: &str| {
+        let names = image.list(inode, &budget).unwrap();
+        let (_, nid) = names.into_iter().find(|(found, _)| **found == *name.as_bytes()).unwrap();
+        image.inode(nid).unwrap()
+    };
+    let gone = below(&below(&root, "etc"), "gone");
+    assert_eq!((gone.mode, gone.device()), (0o020_000, (0, 0)));
+    for name in ["kept", "unnamed", "folder"] {
+        let xattrs = image.attributes(&below(&root, name), &budget).unwrap().xattrs;
+        assert_eq!(xattrs, BTreeMap::from([(b"trusted.overlay.opaque".to_vec(), b"y".to_vec())]), "{name}");
+    }
+    // And back.
+    let names: Vec<_> = contents(&built, &bytes).into_keys().collect();
+    assert_eq!(
+        names,
+        [
+            "",
+            "etc",
+            "etc/.wh.gone",
+            "folder",
+            "folder/.wh..wh..opq",
+            "folder/in",
+            "kept",
+            "kept/.wh..wh..opq",
+            "kept/file",
+            "replaced",
+            "unnamed",
+            "unnamed/.wh..wh..opq",
+        ]
+    );
+}
+
+#[test]
+fn entries_that_are_none_of_a_layer_s_are_refused() {
+    let tar = RawTar::default;
+    refused(&tar().file("a/.wh.", b"").end(), "does not name a file beside it");
+    refused(&tar().file(".wh...", b"").end(), "does not name a file beside it");
+    refused(&tar().file(".wh..wh.plnk", b"").end(), "AUFS");
+    refused(&tar().directory(".wh.a").end(), "no directory");
+    refused(&tar().file(".wh.a/b", b"").end(), "no directory");
+    refused(&tar().file("file", b"").file("file/.wh..wh..opq", b"").end(), "cannot be opaque");
+    refused(&tar().file(".wh.a", b"").link("b", ".wh.a", b'1').end(), "link to a whiteout");
+    refused(&tar().file("a", b"").link("a", "a", b'1').end(), "link to itself");
+    refused(&tar().link("a", "elsewhere", b'1').end(), "elsewhere");
+    refused(&tar().directory("a").link("b", "a", b'1').end(), "directory");
+    refused(&tar().raw(&RawHeader::new(b"a", b'3', 0), b"").end(), "whiteout");
+    refused(
+        &tar().pax(&[("SCHILY.xattr.trusted.overlay.redirect", b"/etc")]).directory("a").end(),
+        "overlayfs's own",
+    );
+    refused(&tar().link("a", "/etc", b'2').file("a/passwd", b"x").end(), "no directory");
+    refused(&tar().file("a", b"x").file("a/b", b"x").end(), "no directory");
+}
+
+#[test]
+fn the_last_of_several_entries_with_one_path_counts() {
+    let tar = RawTar::default()
+        .directory("a")
+        .file("a/below", b"gone")
+        .file("a", b"a file now")
+        .file("b", b"first")
+        .pax(&[("SCHILY.xattr.com.apple.quarantine", b"1"), ("SCHILY.xattr.user.kept", b"2")])
+        .file("./b", b"second");
+    let (built, bytes) = built(&tar.end());
+    let found = contents(&built, &bytes);
+    assert_eq!(found.keys().collect::<Vec<_>>(), ["", "a", "b"]);
+    assert_eq!((&found["a"].1[..], &found["b"].1[..]), (&b"a file now"[..], &b"second"[..]));
+    assert_eq!(built.dropped_xattrs, 1);
+    assert_eq!(found["b"].0.attributes.xattrs, BTreeMap::from([(b"user.kept".to_vec(), b"2".to_vec())]));
+}
+
+#[test]
+fn one_file_is_read_with_its_holes() {
+    let (built, bytes) = built(&sample());
+    let image = &bytes[..usize::try_from(built.image.size).unwrap()];
+    let image = Image::open(&image, built.image.size).unwrap();
+    let mut content = Vec::new();
+    export_file(&image, b"/sparse", &mut content, &()).unwrap();
+    assert_eq!(content.len(), 6 << 20);
+    assert!(
+        content[4096..8192].iter().all(|&byte| byte == b's')
+            && content[8192..5 << 20].iter().all(|&byte| byte == 0)
+    );
+    for path in [&b"nothing"[..], b"bin", b"etc/link", b"bin/empty/below", b""] {
+        assert!(export_file(&image, path, io::sink(), &()).is_err(), "{path:?}");
+    }
+}
+
+/// A source that waits, and one whose observer gives up.
+#[test]
+fn reading_can_wait_and_be_cancelled() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    struct Slow<'a>(&'a [u8], bool);
+    impl Read for Slow<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.1 = !self.1;
+            if self.1 { Err(io::ErrorKind::WouldBlock.into()) } else { self.0.read(buffer) }
+        }
+    }
+    struct Stop(AtomicBool);
+    impl verity_core::progress::Observer for Stop {
+        fn cancelled(&self) -> bool {
+            self.0.swap(true, Ordering::Relaxed)
+        }
+    }
+    let tar = sample();
+    let output = MemoryDevice::default();
+    assert_eq!(build(Slow(&tar, false), &output, &Options::default()).unwrap().root, built(&tar).0.root);
+    let stop = Stop(AtomicBool::new(false));
+    let mut options = Options::default();
+    options.engine.observer = &stop;
+    let endless = io::repeat(0).chain(&b""[..]);
+    let error = build(endless, &MemoryDevice::default(), &options).unwrap_err();
+    assert!(matches!(error, Error::Cancelled), "{error}");
+    // A failure ends the wait for a source that never says anything again.
+    struct Silent(bool);
+    impl Read for Silent {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if std::mem::replace(&mut self.0, true) {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            buffer.fill(b'x');
+            Ok(buffer.len())
+        }
+    }
+    let error = build(Silent(false), &MemoryDevice::default(), &Options::default()).unwrap_err();
+    assert!(error.to_string().contains("no tar"), "{error}");
+}
