@@ -237,12 +237,12 @@ fn check(mounted: &Mounted, Entry { path, attributes, what }: &Entry) -> anyhow:
     };
     ensure!(sound, "another kind, or other content: {metadata:?}");
     if !metadata.is_symlink() {
-        ensure!(metadata.mode() & 0o7777 == attributes.mode.into(), "mode {:o}", metadata.mode());
+        ensure!(metadata.mode() & 0o7777 == u32::from(attributes.mode), "mode {:o}", metadata.mode());
     }
     let owner = (metadata.uid(), metadata.gid());
     ensure!(owner == (attributes.uid, attributes.gid), "owner {owner:?}");
     let time = (metadata.mtime(), metadata.mtime_nsec());
-    ensure!(time == (attributes.mtime, attributes.mtime_nsec.into()), "time {time:?}");
+    ensure!(time == (attributes.mtime, i64::from(attributes.mtime_nsec)), "time {time:?}");
     let found = xattrs_of(&path)?;
     ensure!(found == attributes.xattrs, "attributes {found:?}");
     Ok(())
@@ -295,8 +295,10 @@ fn directory(context: &mut Context) -> anyhow::Result<()> {
     let image = context.path("image");
     write(&image, 4096, &entries)?;
     let mounted = Mounted::new(context, &image)?;
-    let listed = fs::read_dir(mounted.path(b"folder"))?.collect::<io::Result<Vec<_>>>()?;
-    let distinct: BTreeSet<_> = listed.iter().map(fs::DirEntry::file_name).collect();
+    // The names alone: an entry keeps the directory open.
+    let names = fs::read_dir(mounted.path(b"folder"))?.map(|entry| entry.map(|entry| entry.file_name()));
+    let listed = names.collect::<io::Result<Vec<_>>>()?;
+    let distinct: BTreeSet<_> = listed.iter().collect();
     ensure!(listed.len() == 100_000 && distinct.len() == 100_000, "{} names are listed", listed.len());
     for number in 0..100_000 {
         let found = fs::symlink_metadata(mounted.path(&name(number)));

@@ -382,7 +382,8 @@ mod tests {
     /// Every byte that is read is written back where it was, so no field is missing or displaced.
     #[test]
     fn what_is_encoded_is_decoded() {
-        let mut bytes: [u8; Superblock::SIZE] = std::array::from_fn(|index| index as u8 + 1);
+        let mut numbers = 1..;
+        let mut bytes: [u8; Superblock::SIZE] = std::array::from_fn(|_| numbers.next().unwrap_or_default());
         let encoded = Superblock::decode(&bytes).encode();
         bytes[104..].fill(0);
         assert_eq!(encoded, bytes);

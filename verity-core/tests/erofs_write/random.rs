@@ -62,7 +62,9 @@ fn content() -> impl Strategy<Value = Vec<u8>> {
     ];
     vec((0..4_u8, length), 0..5).prop_map(|pieces| {
         let piece = |(seed, length): (u8, usize)| {
-            (0..length).map(move |at| if seed == 0 { 0 } else { seed.wrapping_mul((at % 251) as u8 + 1) })
+            (0..length).map(move |at| {
+                if seed == 0 { 0 } else { seed.wrapping_mul(u8::try_from(at % 251).unwrap() + 1) }
+            })
         };
         pieces.into_iter().flat_map(piece).collect()
     })
