@@ -2,7 +2,7 @@
 # What the machine needs, and how it gets it.
 
 # Debian packages, each line with what needs it.
-readonly debian_packages=(
+debian_packages=(
     gcc libc6-dev                         # every Rust link, and the static guest program
     g++                                   # build of libFuzzer
     pkgconf libclang-dev libdevmapper-dev # build of the devicemapper crate
@@ -12,6 +12,7 @@ readonly debian_packages=(
     openssl keyutils                      # keys and signatures in the tests
     ovmf                                  # firmware of guests that start through UEFI
     mmdebstrap umoci attr erofs-utils     # the demo's layers
+    qemu-utils systemd                    # peers that read and write layers' disks: qemu-img, systemd-repart
     shellcheck                            # lint of this script
 )
 
@@ -34,6 +35,8 @@ require_debian() {
     read -r id version name < <(. /etc/os-release 2>/dev/null && echo "${ID:-?} ${VERSION_ID:-999} ${PRETTY_NAME:-?}") ||
         name=$(uname -s)
     # Testing and unstable carry no VERSION_ID.
+    # From Debian 13 on it is a package of its own.
+    [[ ${id:-} != debian || ${version%%.*} -lt 13 ]] || debian_packages+=(systemd-repart)
     [[ ${id:-} == debian && ${version%%.*} -ge 12 && $machine == x86_64 ]] && return
     cat >&2 <<TEXT
 x: this machine runs $name on $machine; the set-up knows Debian 12 or newer on x86_64 only.
