@@ -10,7 +10,7 @@ use super::sink::Sink;
 use super::tree::{ROOT, Tree};
 use super::xattrs::Shared;
 use crate::block::BlockSize;
-use crate::erofs::format::{SLOT_SIZE, XATTR_UNIT};
+use crate::erofs::format::{SLOT_SIZE, XATTR_UNIT, xattr};
 
 /// Where everything lies.
 pub(super) struct Layout {
@@ -54,7 +54,9 @@ impl Layout {
             }
             directories[known..].reverse();
         }
-        let shared_start = places.end.next_multiple_of(XATTR_UNIT);
+        // fsck.erofs before 1.6 reads the header of extended attributes behind each inode, also where there are none: the last one may
+        // not end with the image.
+        let shared_start = (places.end + xattr::HEADER_SIZE).next_multiple_of(XATTR_UNIT);
         let meta_size = shared_start + shared.size;
         sink.check((places.blocks * places.block_size.as_u64()).saturating_add(meta_size))?;
         let Places { time, order, first_block, blocks, .. } = places;
