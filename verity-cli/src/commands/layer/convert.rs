@@ -14,7 +14,8 @@ use verity_core::reader::VerityReader;
 use verity_core::superblock::Superblock;
 
 use super::making::{Making, uuid_of};
-use super::source::{self, Layer, SourceArguments};
+use super::reading::SourceArguments;
+use super::source::{self, Layer};
 use crate::cli::help::exit_codes;
 use crate::cli::options::{Common, WorkOptions};
 use crate::cli::values;
@@ -115,7 +116,7 @@ pub(crate) struct Converted {
 }
 
 pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Failure> {
-    let layer = Layer::open(&arguments.source, session)?;
+    let layer = Layer::open(&arguments.source.converted_to(arguments.to), session)?;
     let (before, given) = layer.root(&arguments.root, session)?;
     let plan = Plan::new(arguments.to, &layer)?;
     let target = Target::new(arguments, &layer, &plan, &before)?;
