@@ -3,7 +3,7 @@
 mod common;
 
 use common::Sandbox;
-use common::layers::{WRITTEN, adopted, with_remark};
+use common::layers::{WRITTEN, adopted, image, with_remark};
 use verity_core::algorithm::Algorithm;
 use verity_core::block::RootHash;
 use verity_core::dialect::notary::{Descriptor, Layer, Parts, Referrer, Schema};
@@ -34,6 +34,30 @@ fn a_damaged_layer_is_told_and_not_converted() {
             assert!(run.code == Some(2) && run.stderr.contains("data block 77"), "{to} to {other}: {run:?}");
             assert_eq!(sandbox.names(), before, "{to} to {other}");
         }
+    }
+}
+
+/// The number of data blocks is not in the root hash: only the digests that are left over tell of it.
+#[test]
+fn a_shortened_image_is_not_converted() {
+    let sandbox = Sandbox::new();
+    sandbox.write("image", &image(100));
+    let root = sandbox.verity("layer adopt --quiet image layer").success().trim().to_owned();
+    let mut bytes = sandbox.read("layer");
+    let field = 100 * 4096 + 72;
+    assert_eq!(bytes[field..field + 8], 100_u64.to_le_bytes());
+    bytes[field..field + 8].copy_from_slice(&10_u64.to_le_bytes());
+    sandbox.write("layer", &bytes);
+    let before = sandbox.names();
+    for to in WRITTEN {
+        let run = sandbox.verity(&format!("layer convert layer out.raw {root} --to {to}"));
+        run.is(
+            2,
+            "",
+            "verity: layer \"layer\": hash level 0 block 0 (bytes 413696 to 417791) has a byte other than zero at 320, where no digest lies\n\
+             hint: its number of data blocks was changed, or something is hidden there: do not use this layer\n",
+        );
+        assert_eq!(sandbox.names(), before, "{to}");
     }
 }
 
