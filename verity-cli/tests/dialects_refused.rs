@@ -179,6 +179,30 @@ fn options_that_mean_nothing_are_refused() {
     );
 }
 
+#[test]
+fn a_layer_is_called_a_layer() {
+    let (sandbox, root) = adopted();
+    sandbox.write("layer.verity-journal", b"");
+    std::fs::create_dir(sandbox.path("folder")).unwrap();
+    for command in
+        [format!("verify {{}} {root}"), "inspect {}".to_owned(), format!("convert {{}} out {root} --to vhd")]
+    {
+        let run = |layer| sandbox.verity(&format!("layer {}", command.replace("{}", layer)));
+        run("missing").is(4, "", "verity: layer \"missing\" does not exist\nhint: check the path\n");
+        run("folder").is(
+            4,
+            "",
+            "verity: layer \"folder\" is a directory\nhint: give a file or a block device\n",
+        );
+        let unfinished = run("layer");
+        assert!(unfinished.code == Some(5), "{unfinished:?}");
+        assert!(
+            unfinished.stderr.starts_with("verity: layer \"layer\": a change in place was cut off"),
+            "{unfinished:?}"
+        );
+    }
+}
+
 /// Descriptions of an attacker's, and such as belong to another layer.
 #[test]
 fn bad_descriptions_are_refused_and_name_the_field() {

@@ -67,7 +67,7 @@ impl Layer {
     /// Opens the layer in the one dialect that it is in.
     pub(super) fn open(arguments: &SourceArguments, session: &Session) -> Result<Self, Failure> {
         let SourceArguments { layer: path, reading } = arguments;
-        let file = Input::open(path, Role::Data)?;
+        let file = Input::open(path, Role::TreeLayer)?;
         let dialect = match reading.from {
             Some(dialect) => dialect,
             None => match dialects(&file)?.as_slice() {
@@ -90,12 +90,12 @@ impl Layer {
     /// The first one, if all are broken.
     pub(super) fn open_all(arguments: &SourceArguments, session: &Session) -> Result<Vec<Opened>, Failure> {
         let SourceArguments { layer: path, reading } = arguments;
-        let file = Input::open(path, Role::Data)?;
+        let file = Input::open(path, Role::TreeLayer)?;
         let dialects = match reading.from {
             Some(dialect) => vec![dialect],
             None => dialects(&file)?,
         };
-        let open = |dialect| Self::of(Input::open(path, Role::Data)?, dialect, reading, session);
+        let open = |dialect| Self::of(Input::open(path, Role::TreeLayer)?, dialect, reading, session);
         let opened: Vec<Opened> = dialects.into_iter().map(|dialect| (dialect, open(dialect))).collect();
         match opened.first() {
             Some((_, Err(first))) if opened.iter().all(|(_, layer)| layer.is_err()) => Err(first.clone()),
