@@ -219,7 +219,8 @@ impl<T: ReadAt> ReadAt for Window<T> {
     fn zeros_until(&self, offset: u64) -> io::Result<u64> {
         let Some((position, rest)) = self.place(offset) else { return Ok(offset) };
         let end = self.device.zeros_until(position)?;
-        Ok(offset + (end - position).min(rest))
+        // A device that answers less than it was asked for knows of no zeros.
+        Ok(offset + end.saturating_sub(position).min(rest))
     }
 }
 
@@ -335,6 +336,21 @@ mod tests {
         assert!(window.write_all_at(&[1; 5], 0).is_err());
         window.write_all_at(&[1; 4], 0).unwrap();
         assert_eq!(device.contents(), [7, 7, 1, 1, 1, 1, 7, 7, 7, 7]);
+    }
+
+    #[test]
+    fn a_device_that_answers_less_than_it_was_asked_for_has_no_zeros() {
+        struct Nothing;
+        impl ReadAt for Nothing {
+            fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
+                Ok(0)
+            }
+
+            fn zeros_until(&self, _: u64) -> io::Result<u64> {
+                Ok(0)
+            }
+        }
+        assert_eq!(Window::new(Nothing, 10..20).zeros_until(3).unwrap(), 3);
     }
 
     #[test]

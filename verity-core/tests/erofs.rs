@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use verity_core::block::BlockSize;
-use verity_core::erofs::{Error, FileKind};
+use verity_core::erofs::{Budget, Error, FileKind, Image};
 use verity_core::geometry::{Geometry, HashArea};
 use verity_core::io::ReadAt;
 use verity_core::locate::{Area, Files, Map, Owner, Part, State, files};
@@ -217,6 +217,69 @@ fn lists_are_bounded() {
     sample.inode(FILE, 4, FILE_MODE, u32::MAX, 0);
     let files = sample.files(&[7]);
     assert_eq!(files.gaps[0].to_string(), "\"/file\": the number of entries of an inode's index is 8388608");
+}
+
+/// What a directory says, and what it costs at most.
+fn listed(sample: &Sample) -> Result<usize, Error> {
+    let image = Image::open(&sample.0, sample.0.len() as u64)?;
+    let names = image.list(&image.inode(FOLDER)?, &Budget::new(10_000))?;
+    Ok(names.len())
+}
+
+#[test]
+fn names_of_a_directory_are_in_order() {
+    let mut sample = Sample::new();
+    sample
+        .names(9, &[(b"!", FILE, 1), (b".", FOLDER, 2), (b"..", ROOT, 2), (b"a", FILE, 1), (b"ab", FILE, 1)]);
+    assert_eq!(listed(&sample).unwrap(), 3);
+    for names in [[&b"."[..], b"..", b"b", b"a"], [b".", b"..", b"a", b"a"], [b".", b"..", b"!", b"a"]] {
+        let names = names.map(|name| (name, FILE, 1));
+        sample.names(9, &names);
+        let error = listed(&sample).unwrap_err();
+        assert_eq!(error.to_string(), "the inode of a name that is not behind the one before it is 37");
+    }
+    // Across blocks, too: chunks that all are the one block.
+    sample.names(9, &[(b".", FOLDER, 2), (b"..", ROOT, 2), (b"fragment", FRAGMENT, 1)]);
+    sample.inode(FOLDER, 4, DIRECTORY_MODE, 1024, 0);
+    sample.put(FOLDER * 32 + 32, &[9_u32.to_le_bytes(), 9_u32.to_le_bytes()].concat());
+    let error = listed(&sample).unwrap_err();
+    assert_eq!(error.to_string(), "the inode of a name that is not behind the one before it is 38");
+}
+
+#[test]
+fn pieces_of_content_are_paid_for() {
+    let mut sample = Sample::new();
+    // 256 chunks, all of them block 7, which is apart from itself each time.
+    sample.inode(FILE, 4, FILE_MODE, 256 * 512, 0);
+    sample.put(FILE * 32 + 32, &7_u32.to_le_bytes().repeat(256));
+    let image = Image::open(&sample.0, sample.0.len() as u64).unwrap();
+    let inode = image.inode(FILE).unwrap();
+    let content = image.content(&inode, &Budget::new(256 * 5)).unwrap();
+    assert_eq!(content.data().len(), 256);
+    assert!(matches!(image.content(&inode, &Budget::new(256 * 5 - 1)), Err(Error::Budget)));
+    // What lies together is one piece.
+    let indexes: Vec<u8> = (7..263_u32).flat_map(u32::to_le_bytes).collect();
+    sample.put(FILE * 32 + 32, &indexes);
+    let image = Image::open(&sample.0, sample.0.len() as u64).unwrap();
+    assert_eq!(image.content(&inode, &Budget::new(256 + 4)).unwrap().data().len(), 1);
+}
+
+#[test]
+fn an_inline_tail_stays_in_its_block() {
+    let mut sample = Sample::new();
+    // Behind the inode are 320 bytes of the block.
+    sample.inode(FILE, 2, FILE_MODE, 320, 0);
+    assert!(sample.files(&[7]).complete);
+    for size in [321, 512, 512 + 321] {
+        sample.inode(FILE, 2, FILE_MODE, size, 7);
+        let files = sample.files(&[7]);
+        let told = files.gaps.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(
+            told,
+            ["\"/file\": the position of an inode whose inline content crosses a block is 1184"],
+            "{size}"
+        );
+    }
 }
 
 #[test]

@@ -39,7 +39,9 @@ pub(crate) use benchmark::Benchmark;
 pub(crate) use close::Closed;
 pub(crate) use extract::Copied;
 pub(crate) use format::Formatted;
-pub(crate) use layer::{Built, Converted as ConvertedLayer, Layer, Unpacked, Verified as VerifiedLayer};
+pub(crate) use layer::{
+    Built, Converted as ConvertedLayer, Layer, Opened as OpenedLayer, Unpacked, Verified as VerifiedLayer,
+};
 pub(crate) use layout::Layout;
 pub(crate) use locate::Located;
 pub(crate) use mending::{Diagnosis, Finding as FecFinding};

@@ -19,7 +19,10 @@ pub(crate) enum Role {
     Data,
     Hash,
     Parity,
+    /// A layer that is unpacked or made into another one, as a tar, too.
     Layer,
+    /// A layer with its tree, in whatever dialect.
+    TreeLayer,
 }
 
 impl fmt::Display for Role {
@@ -28,7 +31,7 @@ impl fmt::Display for Role {
             Self::Data => "data device",
             Self::Hash => "hash device",
             Self::Parity => "FEC device",
-            Self::Layer => "layer",
+            Self::Layer | Self::TreeLayer => "layer",
         })
     }
 }
@@ -49,7 +52,7 @@ impl Input {
     pub(crate) fn open(path: &Path, role: Role) -> Result<Self, Failure> {
         // Looked at first: opening some devices does something, and a pipe waits for its writer.
         inspect(path, role)?;
-        if matches!(role, Role::Data | Role::Hash) {
+        if matches!(role, Role::Data | Role::Hash | Role::TreeLayer) {
             refuse_unfinished(path, role)?;
         }
         let flags = OFlag::O_NONBLOCK.bits();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use verity_core::dialect::find::FileSystem;
 
 use super::{human, json as documents};
-use crate::commands::{ConvertedLayer, Layer, VerifiedLayer};
+use crate::commands::{ConvertedLayer, Layer, OpenedLayer, VerifiedLayer};
 
 /// A line as `verity dump` has them.
 fn line(text: &mut String, name: &str, value: impl Display) {
@@ -15,8 +15,16 @@ fn line(text: &mut String, name: &str, value: impl Display) {
 }
 
 /// The descriptions of a layer, each a paragraph.
-pub(crate) fn inspected(layers: &[Layer]) -> String {
-    layers.iter().map(described).collect::<Vec<_>>().join("\n")
+pub(crate) fn inspected(path: &Path, layers: &[OpenedLayer]) -> String {
+    let told = layers.iter().map(|(dialect, layer)| match layer {
+        Ok(layer) => described(layer),
+        Err(error) => {
+            let mut text = format!("Layer {} in the dialect {dialect}.\n", path.display());
+            line(&mut text, "Error", &error.message);
+            text
+        }
+    });
+    told.collect::<Vec<_>>().join("\n")
 }
 
 fn described(layer: &Layer) -> String {
@@ -41,8 +49,12 @@ fn described(layer: &Layer) -> String {
     text
 }
 
-pub(crate) fn inspected_json(path: &Path, layers: &[Layer]) -> Value {
-    let descriptions: Vec<_> = layers.iter().map(description).collect();
+pub(crate) fn inspected_json(path: &Path, layers: &[OpenedLayer]) -> Value {
+    let told = layers.iter().map(|(dialect, layer)| match layer {
+        Ok(layer) => description(layer),
+        Err(error) => json!({"dialect": dialect.name(), "error": error.message}),
+    });
+    let descriptions: Vec<_> = told.collect();
     json!({"command": "layer inspect", "layer": documents::text(path), "descriptions": descriptions})
 }
 

@@ -1,6 +1,7 @@
 //! A folder of its own for every test, and programs run in it.
 #![allow(dead_code)] // Each test program uses a part of this.
 
+pub(crate) mod layers;
 pub(crate) mod numbers;
 pub(crate) mod requirements;
 

@@ -109,12 +109,12 @@ fn superblock_at(file: &dyn ReadAt, length: u64, offset: u64) -> io::Result<Opti
     Ok(fits.then_some(superblock))
 }
 
-/// Where a superblock would be: behind the file system, and where a tree of usual parameters would have to begin to end with the file.
+/// Where a superblock would be: behind the file system, filled up to whatever the size of a block is, and where a tree of usual parameters would have to begin to end with the file.
 fn candidates(file: &dyn ReadAt, length: u64) -> io::Result<Vec<u64>> {
     let mut candidates = Vec::new();
     if let Some((_, size)) = file_system(file)? {
-        let sizes = [512_u64, 4096].map(|unit| size.checked_next_multiple_of(unit));
-        candidates.extend(sizes.into_iter().flatten());
+        let units = (BlockSize::MIN.as_u64().ilog2()..=BlockSize::MAX.as_u64().ilog2()).map(|bits| 1 << bits);
+        candidates.extend(units.filter_map(|unit| size.checked_next_multiple_of(unit)));
     }
     let large = BlockSize::default();
     for (data_block_size, hash_block_size) in
@@ -207,6 +207,26 @@ mod tests {
             bytes.extend([9; 5000]);
             let found = superblock(&bytes, bytes.len() as u64).unwrap().map(|(offset, _)| offset);
             assert_eq!(found, Some(size), "{}", kind.name());
+        }
+    }
+
+    /// The image ends where a block of the tree's does, which can be far behind the file system.
+    #[test]
+    fn a_tree_of_large_blocks_is_found() {
+        for bits in 9..=19 {
+            let block_size = BlockSize::new(1 << bits).unwrap();
+            let params = Params { data_block_size: block_size, ..Params::default() };
+            let size = (5 * 4096_usize).next_multiple_of(block_size.bytes()).max(2 * block_size.bytes());
+            // The file system fills its last block nearly, or hardly.
+            for filled in [size - 300, size - block_size.bytes() + 1] {
+                let mut image = vec![0; size];
+                image[..4].copy_from_slice(b"hsqs");
+                image[40..48].copy_from_slice(&(filled as u64).to_le_bytes());
+                let mut bytes = blob(&params, image);
+                bytes.extend([9; 5000]);
+                let found = superblock(&bytes, bytes.len() as u64).unwrap().map(|(offset, _)| offset);
+                assert_eq!(found, Some(size as u64), "{filled} of {size} bytes");
+            }
         }
     }
 

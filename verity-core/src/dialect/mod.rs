@@ -185,12 +185,20 @@ pub enum Error {
     },
 }
 
-/// What serde says, without all of a name that has no end.
+/// What serde says, without all of a name that has no end, and with nothing in it that a terminal obeys.
 fn shortened(error: &serde_json::Error) -> String {
-    let text = error.to_string();
+    let text: String = error.to_string().chars().map(printable).collect();
     match text.char_indices().nth(300) {
         None => text,
         Some((end, _)) => format!("{}... (line {}, column {})", &text[..end], error.line(), error.column()),
+    }
+}
+
+/// A character as it can be shown: quotes stay, whatever controls a terminal or the direction of a text is escaped.
+fn printable(character: char) -> String {
+    match character {
+        '"' | '\'' | '\\' => character.to_string(),
+        other => other.escape_debug().to_string(),
     }
 }
 
@@ -223,4 +231,22 @@ fn root_hash(
         BlockError::Hex { .. } => field(what, name, format_args!("{} is not hexadecimal", clip(text))),
         error => field(what, name, error),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_fields_cannot_speak_to_a_terminal() {
+        let text = format!(r#"{{"\u001b]0;title\u0007\u009b2J\u202e\n{}":1}}"#, "\u{1b}[2J".repeat(200));
+        for text in [text.as_str(), r#"{"\u001b[31m\r":1}"#, r#"{"\u009b":1}"#] {
+            let escaped = text.replace('\u{1b}', "\\u001b");
+            let error = containerd::Sidecar::parse(escaped.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("unknown field"), "{error}");
+            assert!(!error.chars().any(|it| it.is_control() || it == '\u{202e}'), "{error:?}");
+            assert!(error.contains(r"\u{1b}") || error.contains(r"\u{9b}"), "{error}");
+            assert!(error.chars().count() < 500, "{error}");
+        }
+    }
 }

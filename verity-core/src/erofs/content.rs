@@ -24,6 +24,9 @@ struct Piece {
     start: u64,
 }
 
+/// What a piece costs of a budget beside the entry of the index that names it: it takes the memory of several such entries.
+const PIECE_COST: u64 = 4;
+
 /// Names, each with the number of its inode.
 pub type Names = Vec<(Box<[u8]>, u64)>;
 
@@ -43,17 +46,22 @@ impl<'i> Image<'i> {
                 {
                     last.content.end = extent.content.end;
                 }
-                _ => pieces.push(Piece { content: extent.content, start: place.start }),
+                _ => {
+                    budget.spend(PIECE_COST)?;
+                    pieces.push(Piece { content: extent.content, start: place.start });
+                }
             }
             Ok(())
         })?;
         Ok(Content { image: self, size: inode.size, pieces, at: (0, 0) })
     }
 
-    /// The names in a directory but `.` and `..`, with the numbers of their inodes, in the order in which they lie there.
+    /// The names in a directory but `.` and `..`, with the numbers of their inodes, in the order in which they lie there: that of
+    /// their bytes, `.` and `..` among them, because the kernel searches by halving. So no name comes twice, and many blocks of a
+    /// directory that are one block of the image cannot make a long list of a short one.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it is no directory, or not a sound one; [`Error::Unreadable`], [`Error::Budget`], [`Error::Compressed`].
+    /// [`Error::Invalid`] if it is no directory, or not a sound one, with all names in order; [`Error::Unreadable`], [`Error::Budget`], [`Error::Compressed`].
     pub fn list(&self, inode: &Inode, budget: &Budget) -> Result<Names, Error> {
         if inode.kind != FileKind::Directory {
             return Err(Error::Invalid {
@@ -64,6 +72,7 @@ impl<'i> Image<'i> {
         let mut content = self.content(inode, budget)?;
         let mut found = Vec::new();
         let mut block = Vec::new();
+        let mut before: Vec<u8> = Vec::new();
         let mut left = inode.size;
         while left > 0 {
             let length = left.min(self.block_size());
@@ -73,6 +82,15 @@ impl<'i> Image<'i> {
             for name in names(&block)? {
                 let name = name?;
                 budget.spend(1)?;
+                // No name is empty: the first one comes behind that.
+                if name.name <= before.as_slice() {
+                    return Err(Error::Invalid {
+                        field: "the inode of a name that is not behind the one before it",
+                        value: name.nid,
+                    });
+                }
+                before.clear();
+                before.extend_from_slice(name.name);
                 if !matches!(name.name, b"." | b"..") {
                     found.push((name.name.into(), name.nid));
                 }

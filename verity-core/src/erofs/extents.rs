@@ -70,6 +70,12 @@ impl Image<'_> {
                 let blocks = inode.size.div_ceil(self.block_size()) - 1;
                 self.flat(inode, blocks, listener)?;
                 let start = blocks * self.block_size();
+                // The kernel reads the tail from the one block of its beginning.
+                let within = inode.body % self.block_size();
+                if within + (inode.size - start) > self.block_size() {
+                    let field = "the position of an inode whose inline content crosses a block";
+                    return Err(Error::Invalid { field, value: inode.position });
+                }
                 let place = Place::Stored(inode.body..inode.body + (inode.size - start));
                 listener(Told::Extent(Extent { content: start..inode.size, place }))
             }

@@ -12,9 +12,11 @@ use verity_core::dialect::ddi::Architecture;
 use verity_core::io::{Window, WriteAt};
 use verity_core::reader::VerityReader;
 use verity_core::superblock::Superblock;
+use verity_core::tree;
 
 use super::making::{Making, uuid_of};
-use super::source::{self, Layer, SourceArguments};
+use super::reading::SourceArguments;
+use super::source::{self, Layer};
 use crate::cli::help::exit_codes;
 use crate::cli::options::{Common, WorkOptions};
 use crate::cli::values;
@@ -30,7 +32,8 @@ use target::Target;
 
 const HELP: &str = concat!(
     "\
-LAYER is verified while it is read, against ROOT_HASH or else the root hash of its description; what does not match is not converted. All \
+Every block of LAYER is verified first, as 'verity layer verify' does, against ROOT_HASH or else the root hash of its description, and again \
+while it is read; what does not match is not converted. All \
 files that are made are new, with mode 0600. They appear when all are complete, the description last.
 
 Where the other dialect wants another tree (another salt, no superblock, another algorithm) it is made, and the root hash is a new one, which is \
@@ -48,10 +51,10 @@ told: signatures and policies need that one. Parity is not taken along.
 
 Examples:
   verity layer convert layer.erofs layer.vhd ROOT_HASH --to vhd
-  verity layer convert layer.vhd layer.erofs --to containerd
-  verity layer convert layer.erofs /images/layer.erofs --to kata --json | jq .root_hash
-  verity layer convert layer.erofs app.raw --to ddi --root-hash-signature root.p7s --certificate cert.pem
-  verity layer convert layer.erofs out.erofs --to notation --root-hash-signature root.p7s --layer-digest sha256:... --subject manifest.json
+  verity layer convert layer.vhd layer.erofs ROOT_HASH --to containerd
+  verity layer convert layer.erofs /images/layer.erofs ROOT_HASH --to kata --json | jq .root_hash
+  verity layer convert layer.erofs app.raw ROOT_HASH --to ddi --root-hash-signature root.p7s --certificate cert.pem
+  verity layer convert layer.erofs out.erofs ROOT_HASH --to notation --root-hash-signature root.p7s --layer-digest sha256:... --subject manifest.json
 
 ",
     exit_codes!()
@@ -115,7 +118,7 @@ pub(crate) struct Converted {
 }
 
 pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Failure> {
-    let layer = Layer::open(&arguments.source, session)?;
+    let layer = Layer::open(&arguments.source.converted_to(arguments.to), session)?;
     let (before, given) = layer.root(&arguments.root, session)?;
     let plan = Plan::new(arguments.to, &layer)?;
     let target = Target::new(arguments, &layer, &plan, &before)?;
@@ -125,8 +128,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
 
     let progress = session.progress();
     let options = engine_options(&progress, arguments.work.threads);
-    refuse_other_root(&layer.data(), &layer.hash(), &layer.layout, &before, &options)
-        .map_err(|error| source::failure(&layer, &error))?;
+    refuse_damage(&layer, &before, &options)?;
     let (params, geometry) = (layer.layout.params.clone(), layer.layout.geometry.clone());
     let image = VerityReader::new(layer.data(), layer.hash(), params, geometry, before)
         .map_err(|error| Failure::new(Code::General, error))?;
@@ -176,4 +178,33 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
         || dialects::converted_json(&converted),
     )?;
     Ok(Code::Success)
+}
+
+/// Every block of the source has to be what the root hash says, before anything is made of it.
+///
+/// What is read for the new layer is verified again, but that goes only as far as the data are said to go: what tells a
+/// shortened image are the digests that are left over in its tree, in slots that have to be zeros.
+fn refuse_damage(layer: &Layer, root: &RootHash, options: &tree::Options<'_>) -> Result<(), Failure> {
+    let (data, hash) = (layer.data(), layer.hash());
+    let options = tree::Options { max_findings: 1, ..*options };
+    let report = refuse_other_root(&data, &hash, &layer.layout, root, &options)
+        .and_then(|()| {
+            let Layout { params, geometry, .. } = &layer.layout;
+            tree::verify(&data, &hash, params, geometry, root, &options)
+        })
+        .map_err(|error| source::failure(layer, &error))?;
+    if report.is_intact() {
+        return Ok(());
+    }
+    let path = &layer.path;
+    let failure = match report.findings.first() {
+        Some(finding) => Failure::new(Code::Refused, format_args!("layer {path:?}: {finding}")),
+        None => Failure::new(Code::Refused, format_args!("layer {path:?} does not match its root hash")),
+    };
+    let only_spare = report.findings.first().is_some_and(|it| matches!(it.fault, tree::Fault::Spare { .. }));
+    Err(failure.hint(if only_spare {
+        "its number of data blocks was changed, or something is hidden there: do not use this layer"
+    } else {
+        "do not use this layer; fetch or build it anew"
+    }))
 }

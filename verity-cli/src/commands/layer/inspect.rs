@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use super::source::{Layer, SourceArguments};
+use super::reading::SourceArguments;
+use super::source::Layer;
 use crate::cli::help::exit_codes;
 use crate::cli::options::Common;
 use crate::failure::{Code, Failure};
@@ -12,11 +13,12 @@ use crate::session::Session;
 const HELP: &str = concat!(
     "\
 Shows every description of a layer: those beside it, those in it, and what its superblock says. Nothing is checked against the tree, \
-and nothing in a description can be trusted: 'verity layer verify' with a root hash from elsewhere says what a layer is worth.
+and nothing in a description can be trusted: 'verity layer verify' with a root hash from elsewhere says what a layer is worth. \
+A description that cannot be read is shown with what is wrong with it; that is a failure only where there is no other.
 
 Examples:
   verity layer inspect layer.erofs
-  verity layer inspect layer.vhd --json | jq '.descriptions[].root_hash'
+  verity layer inspect layer.vhd --json | jq '.descriptions[].hash_offset'
   verity layer inspect disk.raw
   verity layer inspect layer.erofs --from notation --description manifest.json --layer-digest sha256:...
 
@@ -37,7 +39,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Failure> {
     let layers = Layer::open_all(&arguments.source, session)?;
     session.print(
-        || if session.quiet { String::new() } else { dialects::inspected(&layers) },
+        || if session.quiet { String::new() } else { dialects::inspected(&arguments.source.layer, &layers) },
         || dialects::inspected_json(&arguments.source.layer, &layers),
     )?;
     Ok(Code::Success)

@@ -7,6 +7,7 @@ mod describe;
 mod extract;
 mod inspect;
 mod making;
+mod reading;
 mod source;
 mod verify;
 
@@ -15,7 +16,7 @@ use clap::{ArgAction, Args, Subcommand};
 pub(crate) use build::Built;
 pub(crate) use convert::Converted;
 pub(crate) use extract::Unpacked;
-pub(crate) use source::Layer;
+pub(crate) use source::{Layer, Opened};
 pub(crate) use verify::Verified;
 
 use crate::cli::help::exit_codes;
@@ -34,7 +35,7 @@ Examples:
   verity layer adopt image.squashfs layer.squashfs
   verity layer inspect layer.erofs
   verity layer verify layer.erofs ROOT_HASH
-  verity layer convert layer.erofs layer.vhd --to vhd
+  verity layer convert layer.erofs layer.vhd ROOT_HASH --to vhd
 
 ",
     exit_codes!()

@@ -3,10 +3,9 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
 use verity_core::algorithm::Algorithm;
 use verity_core::block::{BlockSize, RootHash};
-use verity_core::dialect::notary::Referrer;
+use verity_core::dialect::notary::{Referrer, Schema};
 use verity_core::dialect::{Dialect, containerd, ddi, find, kata, nydus, stacker, systemd, vhd};
 use verity_core::geometry::{Geometry, HashArea};
 use verity_core::io::{ReadAt, Window};
@@ -14,45 +13,13 @@ use verity_core::superblock::Superblock;
 use verity_core::tree::Device;
 
 use super::describe;
-use crate::cli::values;
+use super::reading::{ReadingArguments, SourceArguments};
 use crate::commands::engine;
 use crate::commands::layout::{Layout, bad_geometry};
 use crate::commands::root::{self, RootArguments};
 use crate::failure::{Code, Failure};
 use crate::files::{Input, Role, RootHashFile, signature};
 use crate::session::Session;
-
-/// What layer is meant, and how it is described.
-#[derive(Args, Clone, Debug)]
-pub(super) struct SourceArguments {
-    /// The layer: a file or a block device
-    #[arg(value_name = "LAYER")]
-    pub(super) layer: PathBuf,
-
-    #[command(flatten)]
-    pub(super) reading: ReadingArguments,
-}
-
-/// How the description is found.
-#[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "The description")]
-pub(super) struct ReadingArguments {
-    /// The layer's dialect [default: the one that a description is there of]
-    #[arg(long, value_name = "DIALECT", value_parser = values::dialect)]
-    from: Option<Dialect>,
-
-    /// The file that describes the layer [default: as docs/dialects.md tells, beside the layer]
-    #[arg(long, value_name = "PATH", requires = "from")]
-    description: Option<PathBuf>,
-
-    /// Where the superblock is in the layer, where no description says so [default: it is looked for]
-    #[arg(long, value_name = "BYTES", value_parser = values::number)]
-    hash_offset: Option<u64>,
-
-    /// Which layer of its image a manifest speaks of, by the digest of that layer
-    #[arg(long, value_name = "DIGEST")]
-    pub(super) layer_digest: Option<String>,
-}
 
 /// A root hash that a description gives. Nothing vouches for it but who wrote the description.
 #[derive(Clone, Debug)]
@@ -82,6 +49,9 @@ pub(crate) struct Layer {
     tree: Option<Input>,
 }
 
+/// What came of a description.
+pub(crate) type Opened = (Dialect, Result<Layer, Failure>);
+
 /// What is found in a description, before it is looked whether the layer is like that.
 struct Found {
     layout: Layout,
@@ -97,7 +67,7 @@ impl Layer {
     /// Opens the layer in the one dialect that it is in.
     pub(super) fn open(arguments: &SourceArguments, session: &Session) -> Result<Self, Failure> {
         let SourceArguments { layer: path, reading } = arguments;
-        let file = Input::open(path, Role::Data)?;
+        let file = Input::open(path, Role::TreeLayer)?;
         let dialect = match reading.from {
             Some(dialect) => dialect,
             None => match dialects(&file)?.as_slice() {
@@ -114,16 +84,23 @@ impl Layer {
         Self::of(file, dialect, reading, session)
     }
 
-    /// Opens it in every dialect that it is in.
-    pub(super) fn open_all(arguments: &SourceArguments, session: &Session) -> Result<Vec<Self>, Failure> {
+    /// Opens it in every dialect that it is in. That one of several descriptions is broken does not hide the others.
+    ///
+    /// # Errors
+    /// The first one, if all are broken.
+    pub(super) fn open_all(arguments: &SourceArguments, session: &Session) -> Result<Vec<Opened>, Failure> {
         let SourceArguments { layer: path, reading } = arguments;
-        let file = Input::open(path, Role::Data)?;
+        let file = Input::open(path, Role::TreeLayer)?;
         let dialects = match reading.from {
             Some(dialect) => vec![dialect],
             None => dialects(&file)?,
         };
-        let open = |dialect| Self::of(Input::open(path, Role::Data)?, dialect, reading, session);
-        dialects.into_iter().map(open).collect()
+        let open = |dialect| Self::of(Input::open(path, Role::TreeLayer)?, dialect, reading, session);
+        let opened: Vec<Opened> = dialects.into_iter().map(|dialect| (dialect, open(dialect))).collect();
+        match opened.first() {
+            Some((_, Err(first))) if opened.iter().all(|(_, layer)| layer.is_err()) => Err(first.clone()),
+            _ => Ok(opened),
+        }
     }
 
     fn of(
@@ -260,12 +237,8 @@ fn footer(file: &Input) -> Result<Option<[u8; vhd::Footer::SIZE]>, Failure> {
 
 impl Found {
     fn new(file: &Input, dialect: Dialect, reading: &ReadingArguments) -> Result<Self, Failure> {
+        reading.check(dialect)?;
         let beside = reading.description.clone().or_else(|| describe::path(&file.path, dialect));
-        let lonely = reading.description.is_some() && describe::path(&file.path, dialect).is_none();
-        if lonely {
-            return Err(Failure::argument(format_args!("--description: {dialect} has no file of its own"))
-                .hint("leave it out, or give another --from"));
-        }
         let path = beside.unwrap_or_else(|| file.path.clone());
         let found = match dialect {
             Dialect::Containerd => Self::containerd(file, &path),
@@ -273,7 +246,8 @@ impl Found {
             Dialect::Nydus => Self::nydus(file, &path),
             Dialect::Kata => Self::kata(file, &path),
             Dialect::Stacker => Self::stacker(file, &path, reading),
-            Dialect::Notation | Dialect::Bundle => Self::notary(file, &path, reading),
+            Dialect::Notation => Self::notary(file, &path, Schema::Notation, reading),
+            Dialect::Bundle => Self::notary(file, &path, Schema::Bundle, reading),
             Dialect::Systemd => Self::systemd(file, &path),
             Dialect::Ddi => Self::ddi(file),
             _ => Self::plain(file, file.size, reading),
@@ -370,9 +344,22 @@ impl Found {
         Ok(found.claimed(annotations.root, path))
     }
 
-    fn notary(file: &Input, path: &Path, reading: &ReadingArguments) -> Result<Self, Failure> {
+    fn notary(
+        file: &Input,
+        path: &Path,
+        schema: Schema,
+        reading: &ReadingArguments,
+    ) -> Result<Self, Failure> {
         let referrer =
             Referrer::parse(&describe::read(path)?).map_err(|error| describe::malformed(path, error))?;
+        if referrer.schema != schema {
+            let (found, from) = match referrer.schema {
+                Schema::Notation => ("a notation manifest", Dialect::Notation),
+                Schema::Bundle => ("a bundle manifest", Dialect::Bundle),
+            };
+            return Err(describe::malformed(path, format_args!("it is {found}"))
+                .hint(format_args!("give --from {from} and --description {path:?}")));
+        }
         let wanted = reading.layer_digest.as_deref();
         let mut layers =
             referrer.layers.iter().filter(|layer| wanted.is_none_or(|wanted| layer.digest == wanted));

@@ -4,7 +4,8 @@ use clap::Args;
 use verity_core::block::RootHash;
 use verity_core::tree::{self, Report};
 
-use super::source::{self, Layer, SourceArguments};
+use super::reading::SourceArguments;
+use super::source::{self, Layer};
 use crate::cli::help::exit_codes;
 use crate::cli::options::{Common, WorkOptions};
 use crate::cli::values;

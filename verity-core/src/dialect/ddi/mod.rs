@@ -194,6 +194,11 @@ fn check_table(header: &Header, device: &dyn ReadAt, length: u64) -> Result<(), 
             format_args!("sector {part_start} and {size} bytes are not on the disk"),
         )
     })?;
+    let first_usable = header.first_usable;
+    if first_usable.checked_mul(SECTOR).is_none_or(|usable| usable < start + size) {
+        let problem = format_args!("sector {first_usable} is not behind the partition entries");
+        return Err(field(WHAT, "first usable sector", problem));
+    }
     let mut table = vec![0; usize_of(size)];
     device.read_exact_at(&mut table, start).map_err(|source| Error::Io { what: WHAT, source })?;
     let computed = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC).checksum(&table);
@@ -206,11 +211,19 @@ fn check_table(header: &Header, device: &dyn ReadAt, length: u64) -> Result<(), 
 
 /// The bytes of a partition, which lie within those that the table calls usable.
 fn range(first: u64, last: u64, header: &Header, length: u64) -> Result<Range<u64>, Error> {
+    let Header { first_usable, last_usable, .. } = *header;
     let end = last.checked_add(1).and_then(|sectors| sectors.checked_mul(SECTOR));
-    match (first.checked_mul(SECTOR), end) {
-        (Some(start), Some(end)) if start < end && end <= length && first >= header.first_usable => {
-            Ok(start..end)
-        }
-        _ => Err(field(WHAT, "partition", format_args!("sectors {first} to {last} are not on the disk"))),
+    let bytes = first.checked_mul(SECTOR).zip(end).filter(|&(start, end)| start < end && end <= length);
+    let (start, end) = bytes.ok_or_else(|| {
+        field(WHAT, "partition", format_args!("sectors {first} to {last} are not on the disk"))
+    })?;
+    if first < first_usable || last > last_usable {
+        let usable = format_args!("the usable ones, {first_usable} to {last_usable}");
+        return Err(field(
+            WHAT,
+            "partition",
+            format_args!("sectors {first} to {last} are not among {usable}"),
+        ));
     }
+    Ok(start..end)
 }

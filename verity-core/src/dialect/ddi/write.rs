@@ -179,6 +179,12 @@ mod tests {
         refused(512 + 84, &256_u32.to_le_bytes(), "256 bytes");
         refused(512 + 84, &0_u32.to_le_bytes(), "0 bytes");
         refused(1024 + 40, &[0xff; 8], "checksum of the partition entries");
+        // The first and the last usable sector: partitions lie between them, and the entries before.
+        refused(512 + 40, &33_u64.to_le_bytes(), "sector 33 is not behind the partition entries");
+        refused(512 + 40, &u64::MAX.to_le_bytes(), "not behind the partition entries");
+        let first = layout.data.start / 512;
+        refused(512 + 40, &(first + 1).to_le_bytes(), "not among the usable ones");
+        refused(512 + 48, &(first + 1).to_le_bytes(), "not among the usable ones");
     }
 
     #[test]
