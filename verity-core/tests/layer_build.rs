@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
 use raw_tar::{RawHeader, RawTar};
-use verity_core::erofs::write::Attributes;
+use verity_core::erofs::write::{self, Attributes};
 use verity_core::erofs::{Image, Inode};
 use verity_core::fec::Roots;
 use verity_core::io::MemoryDevice;
@@ -304,6 +304,57 @@ fn bombs_are_refused_before_they_go_off() {
     let many = (0..20).fold(RawTar::default(), |tar, number| tar.file(&number.to_string(), b""));
     let error = build_with(&many.end(), |options| options.limits.entries = 19).unwrap_err();
     assert!(matches!(error, Error::Entries(19)), "{error}");
+}
+
+#[test]
+fn what_no_entry_names_counts_towards_the_limits() {
+    let limits = |entries, memory| {
+        move |options: &mut Options<'_>| {
+            (options.limits.entries, options.limits.memory) = (entries, memory);
+        }
+    };
+    let inodes = |error: &Error| matches!(error, Error::Image(write::Error::Inodes { most: 101 }));
+    let memory = |error: &Error| matches!(error, Error::Image(write::Error::Memory { most: 1000 }));
+    // A hundred directories, and the file itself.
+    for (name, fits) in
+        [("d/".repeat(99), true), ("d/".repeat(100), false), (format!("{}.wh.", "d/".repeat(100)), false)]
+    {
+        let path = format!("{name}x");
+        let tar = RawTar::default().pax(&[("path", path.as_bytes())]).file("x", b"").end();
+        match build_with(&tar, limits(100, 1 << 20)) {
+            Ok((built, _)) => assert!(fits && built.image.inodes == 101, "{name}"),
+            Err(error) => assert!(!fits && inodes(&error), "{name}: {error}"),
+        }
+    }
+    // Replaced files do not count.
+    let again = (0..90).fold(RawTar::default(), |tar, _| tar.file("same", b"small")).end();
+    build_with(&again, limits(100, 100)).unwrap();
+    let names = |prefix: &str| {
+        (0..10).fold(RawTar::default(), |tar, number| tar.file(&format!("{prefix}{number:0>90}"), b""))
+    };
+    build_with(&names("").end(), limits(100, 1000)).unwrap();
+    let value = [b'v'; 950];
+    for tar in [
+        names("").file(
+            "one more name of some bytes, and then even some more of them, so that it is too much",
+            &[b'x'; 51],
+        ),
+        names("").link("link", &"t".repeat(97), b'2'),
+        names(".wh.").file(&format!(".wh.{}", "w".repeat(96)), b"").file(".wh.last1", b""),
+        RawTar::default()
+            .pax(&[("SCHILY.xattr.user.some", &value)])
+            .file("a", b"")
+            .pax(&[("SCHILY.xattr.user.more", &value)])
+            .file("b", b""),
+    ] {
+        let error = build_with(&tar.end(), limits(100, 1000)).unwrap_err();
+        assert!(memory(&error), "{error}");
+    }
+    // What several have is kept once.
+    let shared = ["a", "b", "c"].into_iter().fold(RawTar::default(), |tar, name| {
+        tar.pax(&[("SCHILY.xattr.user.some", &value[..900])]).file(name, b"")
+    });
+    build_with(&shared.end(), limits(100, 1000)).unwrap();
 }
 
 #[test]
