@@ -298,7 +298,7 @@ fn bombs_are_refused_before_they_go_off() {
     }
     // Holes are content, too: a terabyte of nothing.
     let hole = RawTar::default()
-        .pax(&[("GNU.sparse.map", b""), ("GNU.sparse.size", b"1099511627776")])
+        .pax(&[("GNU.sparse.map", b"0,0"), ("GNU.sparse.size", b"1099511627776")])
         .file("hole", b"");
     refused(&hole.end(), "1099511627776 bytes of content");
     let many = (0..20).fold(RawTar::default(), |tar, number| tar.file(&number.to_string(), b""));

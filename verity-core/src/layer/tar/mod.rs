@@ -228,6 +228,8 @@ impl<R: Read> Reader<R> {
                     let records = Records::parse(&self.extension(&header)?)?;
                     set(&mut extensions.records, records, "PAX records")?;
                 }
+                // Go's reader, and hence the runtimes, forget then what was in front of it.
+                b'g' if extensions.any() => return Err(Fault::GlobalBetween),
                 b'g' => pax::check_global(&self.extension(&header)?)?,
                 b'L' => {
                     let name = header::text(&self.extension(&header)?).to_vec();
