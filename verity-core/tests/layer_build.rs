@@ -13,7 +13,8 @@ use verity_core::erofs::{Image, Inode};
 use verity_core::fec::Roots;
 use verity_core::io::MemoryDevice;
 use verity_core::layer::tar::{Entry, EntryKind, Reader, Writer};
-use verity_core::layer::{Built, Compression, Error, Options, build, export, export_file};
+use verity_core::layer::{Built, Compression, Error, ExportError, Options, build, export, export_file};
+use verity_core::progress::Observer;
 use verity_core::superblock::Superblock;
 use verity_core::tree::{self, Threads};
 
@@ -467,6 +468,65 @@ fn one_file_is_read_with_its_holes() {
 }
 
 /// A source that waits, and one whose observer gives up.
+#[test]
+fn images_that_a_tar_cannot_say_are_refused() {
+    let exported = |fill: &dyn Fn(&mut write::Writer<'_>)| {
+        let device = MemoryDevice::default();
+        let mut writer = write::Writer::new(&device, write::Options::default()).unwrap();
+        fill(&mut writer);
+        let size = writer.finish().unwrap().size;
+        let mut tar = Vec::new();
+        export(&Image::open(&device, size).unwrap(), &mut tar, &()).map(|_| tar)
+    };
+    let whiteout = || write::Kind::CharDevice { major: 0, minor: 0 };
+    let plain = Attributes::default();
+    let long = [b'n'; 252];
+    let odd = Attributes { xattrs: [(b"user.a=b".to_vec(), b"c".to_vec())].into(), ..Attributes::default() };
+    for (name, attributes, kind, why) in [
+        (&b".wh.a"[..], &plain, write::Kind::Fifo, "hides something"),
+        (b".wh..wh..opq", &plain, write::Kind::Directory, "hides something"),
+        (&long, &plain, whiteout(), "more than 255 bytes"),
+        (b"a", &odd, write::Kind::Fifo, "'='"),
+    ] {
+        let kind = std::cell::Cell::new(Some(kind));
+        let error = exported(&|writer| writer.add(name, attributes, kind.take().unwrap()).unwrap());
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    // Two whiteouts that are one inode are two markers.
+    let tar = exported(&|writer| {
+        writer.add(b"a", &plain, whiteout()).unwrap();
+        writer.link(b"b", b"a").unwrap();
+    });
+    let tar = tar.unwrap();
+    let mut reader = Reader::new(&tar[..]);
+    for path in [&b""[..], b".wh.a", b".wh.b"] {
+        let entry = reader.next_entry().unwrap().unwrap();
+        assert!(
+            entry.path == path && (path.is_empty() || matches!(entry.kind, EntryKind::File { size: 0, .. }))
+        );
+    }
+}
+
+#[test]
+fn export_is_cancelled_within_a_file() {
+    struct Impatient(std::sync::atomic::AtomicU64);
+    impl Observer for Impatient {
+        fn advance(&self, bytes: u64) {
+            self.0.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+        }
+        fn cancelled(&self) -> bool {
+            self.0.load(std::sync::atomic::Ordering::Relaxed) > 0
+        }
+    }
+    let content: Vec<u8> = (0..1_u32 << 20).flat_map(u32::to_le_bytes).collect();
+    let (built, bytes) = built(&RawTar::default().file("large", &content).end());
+    let image = Image::open(&bytes, built.image.size).unwrap();
+    let mut tar = Vec::new();
+    let error = export(&image, &mut tar, &Impatient(0.into())).unwrap_err();
+    assert!(matches!(error, ExportError::Cancelled) && tar.len() < content.len() / 2, "{error}");
+}
+
 #[test]
 fn reading_can_wait_and_be_cancelled() {
     use std::sync::atomic::{AtomicBool, Ordering};

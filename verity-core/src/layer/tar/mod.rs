@@ -24,6 +24,7 @@ use std::ops::Range;
 pub(crate) use error::Text;
 pub use error::{Error, Fault, PathProblem};
 pub use write::Writer;
+pub(crate) use write::can_name;
 
 use crate::erofs::write::Attributes;
 use crate::io::usize_of;
