@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
 use raw_tar::{RawHeader, RawTar};
-use verity_core::erofs::write::Attributes;
+use verity_core::erofs::write::{self, Attributes};
 use verity_core::erofs::{Image, Inode};
 use verity_core::fec::Roots;
 use verity_core::io::MemoryDevice;
 use verity_core::layer::tar::{Entry, EntryKind, Reader, Writer};
-use verity_core::layer::{Built, Compression, Error, Options, build, export, export_file};
+use verity_core::layer::{Built, Compression, Error, ExportError, Options, build, export, export_file};
+use verity_core::progress::Observer;
 use verity_core::superblock::Superblock;
 use verity_core::tree::{self, Threads};
 
@@ -298,12 +299,63 @@ fn bombs_are_refused_before_they_go_off() {
     }
     // Holes are content, too: a terabyte of nothing.
     let hole = RawTar::default()
-        .pax(&[("GNU.sparse.map", b""), ("GNU.sparse.size", b"1099511627776")])
+        .pax(&[("GNU.sparse.map", b"0,0"), ("GNU.sparse.size", b"1099511627776")])
         .file("hole", b"");
     refused(&hole.end(), "1099511627776 bytes of content");
     let many = (0..20).fold(RawTar::default(), |tar, number| tar.file(&number.to_string(), b""));
     let error = build_with(&many.end(), |options| options.limits.entries = 19).unwrap_err();
     assert!(matches!(error, Error::Entries(19)), "{error}");
+}
+
+#[test]
+fn what_no_entry_names_counts_towards_the_limits() {
+    let limits = |entries, memory| {
+        move |options: &mut Options<'_>| {
+            (options.limits.entries, options.limits.memory) = (entries, memory);
+        }
+    };
+    let inodes = |error: &Error| matches!(error, Error::Image(write::Error::Inodes { most: 101 }));
+    let memory = |error: &Error| matches!(error, Error::Image(write::Error::Memory { most: 1000 }));
+    // A hundred directories, and the file itself.
+    for (name, fits) in
+        [("d/".repeat(99), true), ("d/".repeat(100), false), (format!("{}.wh.", "d/".repeat(100)), false)]
+    {
+        let path = format!("{name}x");
+        let tar = RawTar::default().pax(&[("path", path.as_bytes())]).file("x", b"").end();
+        match build_with(&tar, limits(100, 1 << 20)) {
+            Ok((built, _)) => assert!(fits && built.image.inodes == 101, "{name}"),
+            Err(error) => assert!(!fits && inodes(&error), "{name}: {error}"),
+        }
+    }
+    // Replaced files do not count.
+    let again = (0..90).fold(RawTar::default(), |tar, _| tar.file("same", b"small")).end();
+    build_with(&again, limits(100, 100)).unwrap();
+    let names = |prefix: &str| {
+        (0..10).fold(RawTar::default(), |tar, number| tar.file(&format!("{prefix}{number:0>90}"), b""))
+    };
+    build_with(&names("").end(), limits(100, 1000)).unwrap();
+    let value = [b'v'; 950];
+    for tar in [
+        names("").file(
+            "one more name of some bytes, and then even some more of them, so that it is too much",
+            &[b'x'; 51],
+        ),
+        names("").link("link", &"t".repeat(97), b'2'),
+        names(".wh.").file(&format!(".wh.{}", "w".repeat(96)), b"").file(".wh.last1", b""),
+        RawTar::default()
+            .pax(&[("SCHILY.xattr.user.some", &value)])
+            .file("a", b"")
+            .pax(&[("SCHILY.xattr.user.more", &value)])
+            .file("b", b""),
+    ] {
+        let error = build_with(&tar.end(), limits(100, 1000)).unwrap_err();
+        assert!(memory(&error), "{error}");
+    }
+    // What several have is kept once.
+    let shared = ["a", "b", "c"].into_iter().fold(RawTar::default(), |tar, name| {
+        tar.pax(&[("SCHILY.xattr.user.some", &value[..900])]).file(name, b"")
+    });
+    build_with(&shared.end(), limits(100, 1000)).unwrap();
 }
 
 #[test]
@@ -416,6 +468,65 @@ fn one_file_is_read_with_its_holes() {
 }
 
 /// A source that waits, and one whose observer gives up.
+#[test]
+fn images_that_a_tar_cannot_say_are_refused() {
+    let exported = |fill: &dyn Fn(&mut write::Writer<'_>)| {
+        let device = MemoryDevice::default();
+        let mut writer = write::Writer::new(&device, write::Options::default()).unwrap();
+        fill(&mut writer);
+        let size = writer.finish().unwrap().size;
+        let mut tar = Vec::new();
+        export(&Image::open(&device, size).unwrap(), &mut tar, &()).map(|_| tar)
+    };
+    let whiteout = || write::Kind::CharDevice { major: 0, minor: 0 };
+    let plain = Attributes::default();
+    let long = [b'n'; 252];
+    let odd = Attributes { xattrs: [(b"user.a=b".to_vec(), b"c".to_vec())].into(), ..Attributes::default() };
+    for (name, attributes, kind, why) in [
+        (&b".wh.a"[..], &plain, write::Kind::Fifo, "hides something"),
+        (b".wh..wh..opq", &plain, write::Kind::Directory, "hides something"),
+        (&long, &plain, whiteout(), "more than 255 bytes"),
+        (b"a", &odd, write::Kind::Fifo, "'='"),
+    ] {
+        let kind = std::cell::Cell::new(Some(kind));
+        let error = exported(&|writer| writer.add(name, attributes, kind.take().unwrap()).unwrap());
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    // Two whiteouts that are one inode are two markers.
+    let tar = exported(&|writer| {
+        writer.add(b"a", &plain, whiteout()).unwrap();
+        writer.link(b"b", b"a").unwrap();
+    });
+    let tar = tar.unwrap();
+    let mut reader = Reader::new(&tar[..]);
+    for path in [&b""[..], b".wh.a", b".wh.b"] {
+        let entry = reader.next_entry().unwrap().unwrap();
+        assert!(
+            entry.path == path && (path.is_empty() || matches!(entry.kind, EntryKind::File { size: 0, .. }))
+        );
+    }
+}
+
+#[test]
+fn export_is_cancelled_within_a_file() {
+    struct Impatient(std::sync::atomic::AtomicU64);
+    impl Observer for Impatient {
+        fn advance(&self, bytes: u64) {
+            self.0.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+        }
+        fn cancelled(&self) -> bool {
+            self.0.load(std::sync::atomic::Ordering::Relaxed) > 0
+        }
+    }
+    let content: Vec<u8> = (0..1_u32 << 20).flat_map(u32::to_le_bytes).collect();
+    let (built, bytes) = built(&RawTar::default().file("large", &content).end());
+    let image = Image::open(&bytes, built.image.size).unwrap();
+    let mut tar = Vec::new();
+    let error = export(&image, &mut tar, &Impatient(0.into())).unwrap_err();
+    assert!(matches!(error, ExportError::Cancelled) && tar.len() < content.len() / 2, "{error}");
+}
+
 #[test]
 fn reading_can_wait_and_be_cancelled() {
     use std::sync::atomic::{AtomicBool, Ordering};

@@ -82,12 +82,27 @@ fn what_readers_differ_in_is_refused() {
     );
     refused(tar().pax(&[("path", b"a")]).pax(&[("path", b"b")]).file("c", b""), "differ in which one counts");
     refused(tar().extension(b'g', b"10 path=x\n").file("c", b""), "some readers do");
+    let comment = |tar: RawTar| tar.extension(b'g', b"13 comment=x\n").file("c", b"");
+    refused(comment(tar().pax(&[("path", b"a")])), "some readers forget");
+    refused(comment(tar().extension(b'L', b"a\0")), "some readers forget");
+    refused(comment(tar().extension(b'K', b"a\0")), "some readers forget");
+    assert!(read(&comment(tar()).end()).is_ok());
     refused(tar().raw(&RawHeader::new(b"d", b'5', 512), &[0; 512]), "512 bytes of content");
     refused(tar().raw(&RawHeader::new(b"p", b'6', 1), b"x"), "1 bytes of content");
     refused(tar().pax(&[("size", b"9")]).directory("d"), "9 bytes of content");
     for kind in *b"DMNVASEZ89" {
         refused(tar().raw(&RawHeader::new(b"a", kind, 0), b""), "not one that layers have");
     }
+    for key in ["path", "linkpath", "size", "uid", "gid", "mtime", "GNU.sparse.map", "GNU.sparse.name"] {
+        // Empty ones count: some readers take them for none, and others for what undoes the first.
+        for [first, second] in [[&b"1"[..], b"2"], [b"1", b"1"], [b"1", b""]] {
+            refused(
+                tar().pax(&[(key, first), ("comment", b""), (key, second)]).file("c", b""),
+                "comes twice",
+            );
+        }
+    }
+    assert!(read(&tar().pax(&[("comment", b"a"), ("comment", b"b")]).file("c", b"").end()).is_ok());
     // Both say the same.
     assert!(read(&tar().pax(&[("path", b"a")]).extension(b'L', b"a\0").file("c", b"").end()).is_ok());
 }
@@ -107,6 +122,16 @@ fn numbers_that_nothing_can_have_are_refused() {
     refused(header(136, b"yesterday...."), "mtime");
     refused(tar().pax(&[("uid", b"4294967296")]).file("a", b""), "uid");
     refused(tar().pax(&[("size", b"-1")]).file("a", b""), "size");
+    // GNU's header has times where others have the beginning of a path.
+    let gnu = |at: usize, bytes: &[u8]| {
+        let mut header = RawHeader::new(b"a", b'0', 0);
+        header.put(257, b"ustar  \0").put(at, bytes);
+        tar().raw(&header, b"")
+    };
+    refused(gnu(345, b"folder"), "atime");
+    refused(gnu(357, b"folder"), "ctime");
+    refused(gnu(345, b"00000000000\0folder"), "ctime");
+    assert!(read(&gnu(345, b"14712345670\x0014712345670\0").end()).is_ok());
     let mut device = RawHeader::new(b"a", b'3', 0);
     device.put(329, b"0010000\0");
     refused(tar().raw(&device, b""), "devmajor is 4096");
@@ -194,8 +219,22 @@ fn sparse_files_that_lie_are_refused() {
         RawTar(tar().raw(&old, b"").0.into_iter().chain(block.repeat(60_000)).collect()),
         "sparse file's map",
     );
+    // Whether it is sparse at all, readers tell by the version, or by the map where there is none.
+    let map: (&str, &[u8]) = ("GNU.sparse.map", b"0,1");
+    let size: (&str, &[u8]) = ("GNU.sparse.size", b"9");
+    let version = |major, minor| [("GNU.sparse.major", major), ("GNU.sparse.minor", minor)];
+    for records in [&[size][..], &[size, ("GNU.sparse.map", b"")], &[size, map, v1[0]], &[size, map, v1[1]]] {
+        refused(sparse(records, b"a"), "neither a whole version nor a map");
+    }
+    let [major, minor] = version(&b"00"[..], &b"01"[..]);
+    refused(sparse(&[size, map, major, v1[1]], b"a"), "GNU.sparse.major");
+    refused(sparse(&[size, map, ("GNU.sparse.major", b"0"), minor], b"a"), "GNU.sparse.minor");
+    refused(sparse(&[size, ("GNU.sparse.realsize", b"8"), map], b"a"), "two sizes");
+    assert!(read(&sparse(&[size, ("GNU.sparse.realsize", b"9"), map], b"a").end()).is_ok());
+    let [major, minor] = version(&b"0"[..], &b"1"[..]);
+    assert!(read(&sparse(&[size, map, major, minor], b"a").end()).is_ok());
     // A terabyte that is not there takes nothing.
-    let hole = sparse(&[("GNU.sparse.map", b""), ("GNU.sparse.size", b"1099511627776")], b"").end();
+    let hole = sparse(&[("GNU.sparse.map", b"0,0"), ("GNU.sparse.size", b"1099511627776")], b"").end();
     assert!(
         matches!(&read(&hole).unwrap()[2].kind, EntryKind::File { size: 1_099_511_627_776, data } if data.is_empty())
     );

@@ -4,13 +4,15 @@ use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
 
 use super::tar::{self, EntryKind, Text};
-use super::whiteout::{Marker, marker};
+use super::whiteout::{Marker, Whiteouts, marker};
 use crate::erofs::write::Attributes;
 use crate::erofs::{self, Budget, Content, FileKind, Image, Inode, Names};
 use crate::progress::{Observer, Phase};
 
 /// The longest path that a system call takes, in bytes.
 const PATH_MAX: usize = 4095;
+/// The longest name of a file, in bytes.
+const NAME_MAX: usize = 255;
 /// What remembering an inode costs, for which the memory counts.
 const INODE_COST: u64 = 32;
 
@@ -73,6 +75,7 @@ pub fn export(image: &Image<'_>, out: impl Write, observer: &dyn Observer) -> Re
         image,
         budget: Budget::default(),
         out: tar::Writer::new(out),
+        observer,
         names: HashMap::new(),
         directories: HashSet::new(),
         exported: Exported::default(),
@@ -86,7 +89,6 @@ pub fn export(image: &Image<'_>, out: impl Write, observer: &dyn Observer) -> Re
         if observer.cancelled() {
             return Err(ExportError::Cancelled);
         }
-        let before = export.exported.bytes;
         let Some((name, nid)) = names.next() else {
             open.pop();
             continue;
@@ -96,7 +98,6 @@ pub fn export(image: &Image<'_>, out: impl Write, observer: &dyn Observer) -> Re
         if let Some(names) = export.add(&path, nid)? {
             open.push((path, names.into_iter()));
         }
-        observer.advance(export.exported.bytes - before);
     }
     export.out.finish().map_err(ExportError::Write)?;
     Ok(export.exported)
@@ -172,6 +173,7 @@ struct Export<'e, W> {
     image: &'e Image<'e>,
     budget: Budget,
     out: tar::Writer<W>,
+    observer: &'e dyn Observer,
     /// The first names of inodes that have several.
     names: HashMap<u64, Vec<u8>>,
     directories: HashSet<u64>,
@@ -184,6 +186,9 @@ impl<W: Write> Export<'_, W> {
         if path.len() > PATH_MAX {
             // Not longer and longer, where directories never end.
             return Err(entry(&path[..PATH_MAX], "has a path of more than 4095 bytes"));
+        }
+        if Whiteouts::is_marker(path) {
+            return Err(entry(path, "has a name that hides something in a layer's tar (.wh.*)"));
         }
         let failed = |source| ExportError::Image { path: path.to_vec(), source };
         self.budget.spend(INODE_COST).map_err(failed)?;
@@ -203,16 +208,23 @@ impl<W: Write> Export<'_, W> {
             }
             return Ok(Some(names));
         }
+        // Whiteouts may share an inode, but a link to a marker is none.
+        if let Some(Marker::Whiteout(marker)) = marker(path, &inode, &mut attributes) {
+            if marker.rsplit(|&byte| byte == b'/').next().is_some_and(|name| name.len() > NAME_MAX) {
+                return Err(entry(
+                    path,
+                    "is a whiteout whose marker (.wh.*) would have a name of more than 255 bytes",
+                ));
+            }
+            self.write(&marker, &attributes, &EMPTY, None)?;
+            return Ok(None);
+        }
         if inode.links > 1 {
             if let Some(first) = self.names.get(&nid).cloned() {
                 self.write(path, &attributes, &EntryKind::HardLink(first), None)?;
                 return Ok(None);
             }
             self.names.insert(nid, path.to_vec());
-        }
-        if let Some(Marker::Whiteout(marker)) = marker(path, &inode, &mut attributes) {
-            self.write(&marker, &attributes, &EMPTY, None)?;
-            return Ok(None);
         }
         self.add_file(path, &inode, &attributes).map(|()| None)
     }
@@ -260,11 +272,18 @@ impl<W: Write> Export<'_, W> {
         if path.len() > PATH_MAX {
             return Err(entry(path, "has a path of more than 4095 bytes"));
         }
+        if attributes.xattrs.keys().any(|name| !tar::can_name(name)) {
+            return Err(entry(
+                path,
+                "has an extended attribute with '=' in its name, which tars cannot have",
+            ));
+        }
         self.exported.entries += 1;
-        let mut watched = Watched { content, failure: None };
+        let mut watched = Watched { content, observer: self.observer, failure: None, cancelled: false };
         let written = self.out.add(path, attributes, kind, &mut watched);
         match watched.failure {
             Some(source) => Err(ExportError::Content { path: path.to_vec(), source }),
+            None if watched.cancelled => Err(ExportError::Cancelled),
             None => written.map_err(ExportError::Write),
         }
     }
@@ -273,19 +292,27 @@ impl<W: Write> Export<'_, W> {
 /// A marker file.
 const EMPTY: EntryKind = EntryKind::File { size: 0, data: Vec::new() };
 
-/// Content whose errors are told from those of writing.
+/// Content whose errors are told from those of writing, and that ends where the observer says so.
 struct Watched<'c> {
     content: Option<Content<'c>>,
+    observer: &'c dyn Observer,
     failure: Option<io::Error>,
+    cancelled: bool,
 }
 
 impl Read for Watched<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(content) = &mut self.content else { return Ok(0) };
-        content.read(buffer).map_err(|error| {
+        if self.observer.cancelled() {
+            self.cancelled = true;
+            return Err(io::Error::other("cancelled"));
+        }
+        let read = content.read(buffer).map_err(|error| {
             self.failure = Some(error);
             io::Error::other("the content cannot be read")
-        })
+        })?;
+        self.observer.advance(read as u64);
+        Ok(read)
     }
 }
 

@@ -7,7 +7,7 @@ use super::error::{Error, Problem};
 use super::pipeline::Stream;
 use super::tar::{Entry, EntryKind, Fault, Reader};
 use super::whiteout::{Hidden, Whiteouts};
-use crate::erofs::write::{Kind, Writer};
+use crate::erofs::write::{self, Kind, Writer};
 
 /// What was read.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,6 +37,10 @@ pub(super) fn import(
             return Err(Error::Entries(limits.entries));
         }
         if whiteouts.take(&entry)? {
+            // The writer does not know of them yet.
+            if whiteouts.memory().saturating_add(writer.memory()) > limits.memory {
+                return Err(write::Error::Memory { most: limits.memory }.into());
+            }
             continue;
         }
         imported.dropped_xattrs += check(&mut entry)?;

@@ -11,13 +11,16 @@ pub struct Limits {
     pub ratio: u64,
     /// So many bytes are allowed whatever the ratio: 1 GiB by default.
     pub allowance: u64,
-    /// How many entries there may be; each takes some hundred bytes of memory until the image is complete. 8 million by default.
+    /// How many entries there may be, and how many files in the image besides its root, parents without an entry and whiteouts among them; each
+    /// takes some hundred bytes of memory until the image is complete. 8 million by default.
     pub entries: u64,
+    /// How many bytes of memory names, extended attributes, link targets and the ends of files may take until the image is complete. 1 GiB by default.
+    pub memory: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { ratio: 200, allowance: 1 << 30, entries: 8_000_000 }
+        Self { ratio: 200, allowance: 1 << 30, entries: 8_000_000, memory: 1 << 30 }
     }
 }
 

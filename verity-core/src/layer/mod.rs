@@ -7,7 +7,7 @@
 //!
 //! The tree is hashed when the image is complete, and not on the way: its salt follows from the digest of the whole tar.
 //!
-//! Memory: some megabytes for what is on its way, what the EROFS [writer](crate::erofs::write) keeps of each entry, and for zstd the window that the blob asks for, at most 128 MiB.
+//! Memory: some megabytes for what is on its way, what the EROFS [writer](crate::erofs::write) keeps of each entry (bounded by [`Limits::entries`] and [`Limits::memory`]), and for zstd the window that the blob asks for, at most 128 MiB.
 
 mod compression;
 mod digest;
@@ -107,7 +107,13 @@ pub struct Built {
 /// # Errors
 /// [`Error`]: what is wrong with the blob, its entries or its digests, and what failed.
 pub fn build(source: impl Read + Send, output: &dyn Storage, options: &Options<'_>) -> Result<Built, Error> {
-    let image_options = write::Options { block_size: options.block_size, ..write::Options::default() };
+    let image_options = write::Options {
+        block_size: options.block_size,
+        // The root may have no entry.
+        max_inodes: options.limits.entries.saturating_add(1),
+        max_memory: options.limits.memory,
+        ..write::Options::default()
+    };
     let mut writer = Writer::new(output, image_options)?;
     let known = options.diff_id.is_some() || options.digest.is_some();
     let (imported, totals) =

@@ -25,6 +25,8 @@ pub(super) struct Whiteouts {
     hidden: BTreeMap<Vec<u8>, Attributes>,
     /// Directories, of which nothing shows from below.
     opaque: BTreeSet<Vec<u8>>,
+    /// How many bytes all these paths have.
+    memory: u64,
 }
 
 impl Whiteouts {
@@ -40,7 +42,9 @@ impl Whiteouts {
             return refused(Problem::WhiteoutDirectory);
         }
         if name == OPAQUE {
-            self.opaque.insert(folder.to_vec());
+            if self.opaque.insert(folder.to_vec()) {
+                self.memory += folder.len() as u64;
+            }
         } else if name.starts_with(AUFS) {
             return refused(Problem::AufsFile);
         } else if matches!(hidden, b"" | b"." | b"..") {
@@ -49,9 +53,17 @@ impl Whiteouts {
             // Of a marker only owner and time are kept: it is no file that could be run or read.
             let attributes = Attributes { mode: 0, xattrs: BTreeMap::new(), ..entry.attributes.clone() };
             let path = if folder.is_empty() { hidden.to_vec() } else { [folder, b"/", hidden].concat() };
-            self.hidden.insert(path, attributes);
+            let length = path.len() as u64;
+            if self.hidden.insert(path, attributes).is_none() {
+                self.memory += length;
+            }
         }
         Ok(true)
+    }
+
+    /// How many bytes of memory the paths take.
+    pub(super) const fn memory(&self) -> u64 {
+        self.memory
     }
 
     /// Whether a path is one of a marker.
@@ -61,7 +73,7 @@ impl Whiteouts {
 
     /// Puts them into the image.
     pub(super) fn apply(self, writer: &mut Writer<'_>) -> Result<Hidden, Error> {
-        let Self { hidden, mut opaque } = self;
+        let Self { hidden, mut opaque, .. } = self;
         let mut whiteouts = 0;
         for (path, attributes) in hidden {
             match writer.kind(&path) {

@@ -195,7 +195,16 @@ fn failure(error: &Error, layer: &Path, output: &NewFile) -> Failure {
             Failure::new(Code::General, error)
                 .hint("fetch it anew; if it is whole, say what its digest is with --diff-id or --digest")
         }
-        Error::Tar(_) | Error::Entry { .. } | Error::Entries(_) => {
+        Error::Entries(_) | Error::Image(write::Error::Inodes { .. } | write::Error::Memory { .. }) => {
+            general().hint("split the layer, or squash it")
+        }
+        Error::Image(write::Error::NotADirectory { .. }) => general().hint(
+            "if that is a symbolic link, write the file under the link's target when the layer is made",
+        ),
+        Error::Image(write::Error::TooLarge { block_size, .. }) if *block_size < 4096 => {
+            general().hint("use --block-size 4096")
+        }
+        Error::Tar(_) | Error::Entry { .. } => {
             general().hint("the layer is damaged, or made to mislead; build its image anew")
         }
         Error::Image(write::Error::Write { source, .. }) => return output.cannot_write(source),

@@ -23,7 +23,7 @@ impl Writer<'_> {
     /// Gives a directory that is there an extended attribute, in the place of one of the same name.
     ///
     /// # Errors
-    /// [`Error::NotADirectory`] if it is none; [`Error::Xattr`] and [`Error::Field`] if it is not possible.
+    /// [`Error::NotADirectory`] if it is none; [`Error::Xattr`] and [`Error::Field`] if it is not possible; [`Error::Memory`].
     pub fn set_xattr(&mut self, path: &[u8], name: &[u8], value: &[u8]) -> Result<(), Error> {
         let not_there = || Error::NotADirectory { path: path_of(path), parent: path_of(path) };
         let id =
@@ -37,7 +37,8 @@ impl Writer<'_> {
         node.xattrs = kept.into_iter().chain(added).collect();
         let size = xattrs::unshared_size(&node.xattrs);
         self.tree.pool.remove(replaced.into());
-        xattrs::check_size(path, size)
+        xattrs::check_size(path, size)?;
+        self.check_memory()
     }
 
     /// Sets the image's UUID, where it follows from what was added.

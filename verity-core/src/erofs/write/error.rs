@@ -110,10 +110,18 @@ pub enum Error {
         /// What the target said.
         source: io::Error,
     },
-    /// More inodes than can be told apart.
+    /// More inodes than allowed, or than can be told apart.
     #[error("the image needs more than {most} inodes")]
     Inodes {
         /// How many it has at most.
+        most: u64,
+    },
+    /// More in memory than allowed.
+    #[error(
+        "names, extended attributes and the targets of symbolic links take more than {most} bytes of memory"
+    )]
+    Memory {
+        /// How many bytes are allowed.
         most: u64,
     },
     /// More than the image may have, or can have.

@@ -35,6 +35,7 @@
 //! An inode takes about 200 bytes until [`Writer::finish`], besides its name, its attributes where no other inode has the same, and what lies beside
 //! it (a symbolic link's target; the end of a file, 64 MiB in all). A run of blocks of a chunk-based file takes 16 bytes, and what is known of content takes
 //! at most 25 MB.
+//! [`Options::max_inodes`] and [`Options::max_memory`] bound what grows with the entries.
 //!
 //! The content of an entry that another one replaces stays in the image, without a name.
 
@@ -124,11 +125,21 @@ pub struct Options {
     pub uuid: [u8; 16],
     /// The largest size that the image may have, in bytes: what claims to need more is refused.
     pub max_size: u64,
+    /// The most inodes that there may be at a time, the root and parents that nobody described among them.
+    pub max_inodes: u64,
+    /// The most bytes of memory that names, attributes and what lies beside inodes may take together; see [`Writer::memory`].
+    pub max_memory: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { block_size: BlockSize::default(), uuid: [0; 16], max_size: u64::MAX }
+        Self {
+            block_size: BlockSize::default(),
+            uuid: [0; 16],
+            max_size: u64::MAX,
+            max_inodes: u64::MAX,
+            max_memory: u64::MAX,
+        }
     }
 }
 
@@ -169,7 +180,8 @@ impl<'a> Writer<'a> {
         }
         let start = metadata::superblock_area(block_size.as_u64());
         let sink = Sink::new(out, block_size, start, options.max_size);
-        Ok(Self { options, store: Store::new(sink), tree: Tree::new() })
+        let tree = Tree::new(options.max_inodes);
+        Ok(Self { options, store: Store::new(sink), tree })
     }
 
     /// Adds an entry.
@@ -179,7 +191,7 @@ impl<'a> Writer<'a> {
     /// anything else over a directory drops what was in it. Parents that are missing appear with mode 0o755, owner root and the time 0.
     ///
     /// # Errors
-    /// What is wrong with the path, an attribute or the content; [`Error::Write`], [`Error::TooLarge`].
+    /// What is wrong with the path, an attribute or the content; [`Error::Write`], [`Error::TooLarge`]; [`Error::Inodes`], [`Error::Memory`].
     pub fn add(&mut self, path: &[u8], attributes: &Attributes, kind: Kind<'_>) -> Result<(), Error> {
         self.tree.check(path)?;
         let mode = node::check(path, attributes, &kind)?;
@@ -215,6 +227,7 @@ impl<'a> Writer<'a> {
             Kind::Fifo | Kind::Socket => (0, Body::Device(0)),
         };
         self.tree.insert(path, Node::new(attributes, mode, xattrs, size, body))?;
+        self.check_memory()?;
         // A file that claims to be large beyond measure costs an index.
         self.store.sink.check(self.tree.indexes)
     }
@@ -222,9 +235,23 @@ impl<'a> Writer<'a> {
     /// Makes `path` a further name of what `target` is a name of now. It replaces what has the name already.
     ///
     /// # Errors
-    /// [`Error::NoTarget`], [`Error::DirectoryTarget`], and what is wrong with the path.
+    /// [`Error::NoTarget`], [`Error::DirectoryTarget`], and what is wrong with the path; [`Error::Inodes`], [`Error::Memory`].
     pub fn link(&mut self, path: &[u8], target: &[u8]) -> Result<(), Error> {
-        self.tree.link(path, target)
+        self.tree.link(path, target)?;
+        self.check_memory()
+    }
+
+    /// How many bytes are in memory of what inodes have in different measure: names, extended attributes, the targets of symbolic links and
+    /// other content that lies beside inodes, runs of chunk-based files.
+    #[must_use]
+    pub const fn memory(&self) -> u64 {
+        self.tree.memory()
+    }
+
+    /// One entry may take some hundred kilobytes too much before this is seen, or 16 MiB if it is a sparse file.
+    const fn check_memory(&self) -> Result<(), Error> {
+        let most = self.options.max_memory;
+        if self.tree.memory() <= most { Ok(()) } else { Err(Error::Memory { most }) }
     }
 
     /// Writes the metadata, and last the superblock.

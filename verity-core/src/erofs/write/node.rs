@@ -82,6 +82,11 @@ impl Body {
         if let Self::Flat { tail, .. } = self { tail.len() as u64 } else { 0 }
     }
 
+    /// How many bytes are in memory that other inodes do not have.
+    pub(super) fn memory(&self) -> u64 {
+        if let Self::Chunks(chunks) = self { chunks.memory() } else { self.kept() }
+    }
+
     /// How many bytes an index of chunks has.
     pub(super) fn index_size(&self) -> u64 {
         if let Self::Chunks(chunks) = self { chunks.count() * 4 } else { 0 }

@@ -80,6 +80,11 @@ pub(super) struct Chunks {
 }
 
 impl Chunks {
+    /// How many bytes they take in memory.
+    pub(super) fn memory(&self) -> u64 {
+        size_of_val(&*self.runs) as u64
+    }
+
     /// How many there are.
     pub(super) fn count(&self) -> u64 {
         self.runs.iter().map(|run| run.blocks.div_ceil(1 << self.bits)).sum()

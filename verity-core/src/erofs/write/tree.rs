@@ -21,23 +21,34 @@ pub(super) struct Tree {
     pub(super) kept: u64,
     /// How many bytes the indexes of chunks have.
     pub(super) indexes: u64,
+    /// How many bytes names and bodies have in memory.
+    memory: u64,
+    /// How many inodes there may be.
+    most: u64,
 }
 
 impl Tree {
-    /// A root, and nothing in it.
-    pub(super) fn new() -> Self {
+    /// A root, and nothing in it; at most so many inodes.
+    pub(super) fn new(most: u64) -> Self {
         Self {
             nodes: vec![Some(Node::implied())],
             gaps: Vec::new(),
             pool: Pool::default(),
             kept: 0,
             indexes: 0,
+            memory: 0,
+            most,
         }
     }
 
     /// How many inodes there are.
     pub(super) fn len(&self) -> usize {
         self.nodes.len() - self.gaps.len()
+    }
+
+    /// How many bytes in memory are not the same for each inode.
+    pub(super) const fn memory(&self) -> u64 {
+        self.memory + self.pool.memory
     }
 
     /// Those that are there, with their ids.
@@ -95,9 +106,7 @@ impl Tree {
                 Some(&next) => next,
                 None => {
                     let new = self.store(Node::implied())?;
-                    if let Some(directory) = self.directory_mut(at) {
-                        directory.children.insert(name.into(), new);
-                    }
+                    self.name(at, name, new);
                     new
                 }
             };
@@ -165,8 +174,9 @@ impl Tree {
     fn name(&mut self, parent: Id, name: &[u8], id: Id) {
         let before =
             self.directory_mut(parent).and_then(|directory| directory.children.insert(name.into(), id));
-        if let Some(before) = before {
-            self.unlink(before);
+        match before {
+            Some(before) => self.unlink(before),
+            None => self.memory += name.len() as u64,
         }
     }
 
@@ -182,9 +192,13 @@ impl Tree {
                     self.gaps.push(id);
                     self.kept -= node.body.kept();
                     self.indexes -= node.body.index_size();
+                    self.memory -= node.body.memory();
                     self.pool.remove(node.xattrs);
                     if let Body::Directory(directory) = node.body {
-                        unlinked.extend(directory.children.into_values());
+                        for (name, child) in directory.children {
+                            self.memory -= name.len() as u64;
+                            unlinked.push(child);
+                        }
                     }
                 }
             }
@@ -192,8 +206,12 @@ impl Tree {
     }
 
     fn store(&mut self, node: Node) -> Result<Id, Error> {
+        if self.len() as u64 >= self.most {
+            return Err(Error::Inodes { most: self.most });
+        }
         self.kept += node.body.kept();
         self.indexes += node.body.index_size();
+        self.memory += node.body.memory();
         if let Some(id) = self.gaps.pop() {
             self.nodes[id as usize] = Some(node);
             return Ok(id);

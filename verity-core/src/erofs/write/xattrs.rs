@@ -17,9 +17,16 @@ const MOST_SHARED: usize = u8::MAX as usize;
 /// Where the last shared attribute begins, at most: positions are counted in 4 bytes, with 32 bits.
 const MOST_SHARED_SIZE: u64 = 1 << 33;
 
+/// What an inode takes for each of its attributes, besides the attribute.
+const REFERENCE: u64 = size_of::<Entry>() as u64;
+
 /// All attributes.
 #[derive(Default)]
-pub(super) struct Pool(BTreeSet<Entry>);
+pub(super) struct Pool {
+    entries: BTreeSet<Entry>,
+    /// How many bytes they take, and all that refers to them.
+    pub(super) memory: u64,
+}
 
 impl Pool {
     /// Takes the attributes of an entry.
@@ -27,24 +34,28 @@ impl Pool {
         let encoded = attributes.xattrs.iter().map(|(name, value)| encode(path, name, value));
         let encoded = encoded.collect::<Result<Vec<_>, _>>()?;
         check_size(path, HEADER_SIZE + encoded.iter().map(|entry| entry.len() as u64).sum::<u64>())?;
+        self.memory += encoded.len() as u64 * REFERENCE;
         Ok(encoded.into_iter().map(|entry| self.intern(entry)).collect())
     }
 
     fn intern(&mut self, entry: Vec<u8>) -> Entry {
-        if let Some(known) = self.0.get(entry.as_slice()) {
+        if let Some(known) = self.entries.get(entry.as_slice()) {
             return Arc::clone(known);
         }
         let entry = Entry::from(entry);
-        self.0.insert(Arc::clone(&entry));
+        self.memory += entry.len() as u64;
+        self.entries.insert(Arc::clone(&entry));
         entry
     }
 
     /// Gives the attributes of an entry back.
     pub(super) fn remove(&mut self, entries: Box<[Entry]>) {
+        self.memory -= entries.len() as u64 * REFERENCE;
         for entry in entries {
             // The other one is the pool's.
             if Arc::strong_count(&entry) == 2 {
-                self.0.remove(&entry);
+                self.entries.remove(&entry);
+                self.memory -= entry.len() as u64;
             }
         }
     }
@@ -52,7 +63,7 @@ impl Pool {
     /// Decides which attributes are shared: those that several inodes have.
     pub(super) fn share(&self) -> Shared {
         let mut shared = Shared::default();
-        for entry in &self.0 {
+        for entry in &self.entries {
             if Arc::strong_count(entry) > 2 && shared.size < MOST_SHARED_SIZE {
                 shared.positions.insert(Arc::clone(entry), shared.size);
                 shared.size += entry.len() as u64;

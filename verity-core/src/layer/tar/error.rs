@@ -104,6 +104,9 @@ pub enum Fault {
     /// Two extension headers for one entry say the same thing twice.
     #[error("two extension headers give the {0}: readers differ in which one counts")]
     Conflict(&'static str),
+    /// A header for all entries that follow, between the headers of one.
+    #[error("a global PAX header between an entry and its extension headers, which some readers forget then")]
+    GlobalBetween,
     /// An extension header and no entry behind it.
     #[error("extension headers without an entry behind them")]
     NoEntry,
@@ -118,7 +121,7 @@ pub enum Fault {
         /// Its value, cut after 256 bytes.
         value: Vec<u8>,
     },
-    /// A PAX record that is not known and must not be passed over, or a global one that changes entries.
+    /// A PAX record that is not known and must not be passed over, that contradicts an earlier one, or a global one that changes entries.
     #[error("the PAX record {:?} {why}", Text(key))]
     UnknownRecord {
         /// Its name.

@@ -47,6 +47,9 @@ pub(super) const SIZE: Field = field("size", 124, 12);
 pub(super) const MTIME: Field = field("mtime", 136, 12);
 pub(super) const MAJOR: Field = field("devmajor", 329, 8);
 pub(super) const MINOR: Field = field("devminor", 337, 8);
+/// The times of access and change, in GNU's headers.
+const ATIME: Field = field("atime", 345, 12);
+const CTIME: Field = field("ctime", 357, 12);
 /// The size of a sparse file, in GNU's headers.
 pub(super) const REAL_SIZE: Field = field("realsize", 483, 12);
 
@@ -86,7 +89,13 @@ impl<'b> Header<'b> {
             magic if magic.starts_with(b"ustar\0") => Flavour::Ustar,
             _ => Flavour::V7,
         };
-        Ok(Self { block, flavour })
+        let header = Self { block, flavour };
+        if flavour == Flavour::Gnu {
+            // Old writers put a prefix here, and Go's reader takes it for one if it is no time.
+            header.number(&ATIME)?;
+            header.number(&CTIME)?;
+        }
+        Ok(header)
     }
 
     pub(super) const fn kind(&self) -> u8 {

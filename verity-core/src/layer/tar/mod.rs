@@ -24,6 +24,7 @@ use std::ops::Range;
 pub(crate) use error::Text;
 pub use error::{Error, Fault, PathProblem};
 pub use write::Writer;
+pub(crate) use write::can_name;
 
 use crate::erofs::write::Attributes;
 use crate::io::usize_of;
@@ -228,6 +229,8 @@ impl<R: Read> Reader<R> {
                     let records = Records::parse(&self.extension(&header)?)?;
                     set(&mut extensions.records, records, "PAX records")?;
                 }
+                // Go's reader, and hence the runtimes, forget then what was in front of it.
+                b'g' if extensions.any() => return Err(Fault::GlobalBetween),
                 b'g' => pax::check_global(&self.extension(&header)?)?,
                 b'L' => {
                     let name = header::text(&self.extension(&header)?).to_vec();

@@ -6,12 +6,29 @@
 //! Records that say nothing about what an entry is (`atime`, `uname`, `comment`, what other programs keep for themselves) are passed over, as
 //! everybody does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::{Fault, clip};
 
 const XATTR: &[u8] = b"SCHILY.xattr.";
 const SPARSE: &[u8] = b"GNU.sparse.";
+
+/// Keys of which an entry has one value, even if that is none.
+const SINGLE: [&[u8]; 13] = [
+    b"path",
+    b"linkpath",
+    b"size",
+    b"uid",
+    b"gid",
+    b"mtime",
+    b"GNU.sparse.major",
+    b"GNU.sparse.minor",
+    b"GNU.sparse.name",
+    b"GNU.sparse.size",
+    b"GNU.sparse.realsize",
+    b"GNU.sparse.numblocks",
+    b"GNU.sparse.map",
+];
 
 /// What the records of one entry say. What they do not say, the header does.
 #[derive(Debug, Default)]
@@ -45,8 +62,15 @@ pub(super) struct SparseRecords {
 impl Records {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Fault> {
         let mut records = Self::default();
+        let mut seen = BTreeSet::new();
         for record in each(bytes) {
             let (key, value) = record?;
+            if SINGLE.contains(&key) && !seen.insert(key) {
+                return Err(Fault::UnknownRecord {
+                    key: clip(key).to_vec(),
+                    why: "comes twice in one header: readers differ in which one counts",
+                });
+            }
             records.take(key, value)?;
         }
         Ok(records)
@@ -89,13 +113,21 @@ impl Records {
 }
 
 impl SparseRecords {
+    /// It has two names, and readers differ in which one counts.
+    fn set_size(&mut self, size: u64) -> Result<(), Fault> {
+        match self.size.replace(size) {
+            Some(other) if other != size => Err(Fault::Sparse("the file has two sizes")),
+            _ => Ok(()),
+        }
+    }
+
     fn take(&mut self, name: &[u8], value: &[u8]) -> Result<(), Fault> {
         match name {
-            b"major" => self.major = Some(decimal("GNU.sparse.major", value)?),
-            b"minor" => self.minor = Some(decimal("GNU.sparse.minor", value)?),
+            b"major" => self.major = Some(version("GNU.sparse.major", value)?),
+            b"minor" => self.minor = Some(version("GNU.sparse.minor", value)?),
             b"name" => self.name = Some(value.to_vec()),
-            b"size" => self.size = Some(decimal("GNU.sparse.size", value)?),
-            b"realsize" => self.size = Some(decimal("GNU.sparse.realsize", value)?),
+            b"size" => self.set_size(decimal("GNU.sparse.size", value)?)?,
+            b"realsize" => self.set_size(decimal("GNU.sparse.realsize", value)?)?,
             b"numblocks" => self.count = Some(decimal("GNU.sparse.numblocks", value)?),
             b"offset" if self.map.len().is_multiple_of(2) => {
                 self.map.push(decimal("GNU.sparse.offset", value)?);
@@ -118,6 +150,11 @@ impl SparseRecords {
         }
         Ok(())
     }
+}
+
+/// A part of a version: one digit, as some readers compare it as text.
+fn version(key: &'static str, value: &[u8]) -> Result<u64, Fault> {
+    if value.len() == 1 { decimal(key, value) } else { Err(bad_value(key, value)) }
 }
 
 /// Checks records for all entries that follow. Runtimes pass over them and POSIX applies them: those that would change an entry are refused.

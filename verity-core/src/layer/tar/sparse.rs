@@ -88,7 +88,10 @@ pub(super) enum Format {
 impl SparseRecords {
     pub(super) fn format(&self) -> Result<Format, Fault> {
         match (self.major, self.minor) {
-            (None | Some(0), None | Some(0 | 1)) => Ok(Format::Records),
+            // Older than the version. Without any of both, it is a sparse file to some readers alone.
+            (None, None) if !self.map.is_empty() => Ok(Format::Records),
+            (None, _) | (_, None) => Err(Fault::Sparse("there is neither a whole version nor a map")),
+            (Some(0), Some(0 | 1)) => Ok(Format::Records),
             (Some(1), Some(0)) => Ok(Format::InFront),
             _ => Err(Fault::Sparse("a version of the format that is not known here")),
         }

@@ -32,7 +32,8 @@ impl<W: Write> Writer<W> {
     /// Adds an entry. `content` is read for files alone: as many bytes as the kind says are data.
     ///
     /// # Errors
-    /// What `out` or `content` says; `UnexpectedEof` if that ends early.
+    /// What `out` or `content` says; `UnexpectedEof` if that ends early; `InvalidInput` if the name of an extended attribute has a `=`, where
+    /// PAX records have their value.
     pub fn add(
         &mut self,
         path: &[u8],
@@ -40,6 +41,12 @@ impl<W: Write> Writer<W> {
         kind: &EntryKind,
         content: &mut dyn Read,
     ) -> io::Result<()> {
+        if !attributes.xattrs.keys().all(|name| can_name(name)) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "an extended attribute with '=' in its name",
+            ));
+        }
         let (letter, link, size, data): (_, &[u8], _, &[Range<u64>]) = match kind {
             EntryKind::Directory => (b'5', b"", 0, &[]),
             EntryKind::File { size, data } => (b'0', b"", *size, data),
@@ -146,6 +153,11 @@ impl<W: Write> Writer<W> {
         let padding = length.next_multiple_of(BLOCK as u64) - length;
         self.out.write_all(&[0; BLOCK][..usize_of(padding)])
     }
+}
+
+/// Whether a tar can have an extended attribute of that name.
+pub(crate) fn can_name(xattr: &[u8]) -> bool {
+    !xattr.contains(&b'=')
 }
 
 /// Puts a number in octal digits and a NUL, if there is room for it.
