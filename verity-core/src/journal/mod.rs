@@ -5,7 +5,9 @@
 //! later calls [`recover`]: with a header it is applied (again), without one the device was never touched.
 //!
 //! A journal is bound to what the device held: it is applied only where every sector of every block is still the old one or already
-//! the new one. One that was left behind does nothing to a device that was written to since, or that took the first one's place.
+//! the new one. Two kinds of sectors count as either: one that cannot be read, since the cut may have torn it, and one behind the old end of a
+//! device that grows, where a file system may have put anything. One that was left behind does nothing to a device that was written to since,
+//! or that took the first one's place.
 //!
 //! # Format
 //!
