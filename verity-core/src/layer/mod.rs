@@ -5,9 +5,10 @@
 //! bytes whoever makes it, wherever and however often: nothing in it is random, and UUID and salt follow from the diffID. The file is described in
 //! `docs/layer-format.md`.
 //!
-//! The tree is hashed when the image is complete, and not on the way: its salt follows from the digest of the whole tar.
+//! The tree's salt follows from the diffID. Where that is given, with sha256, the image is hashed while it is written, and what is left for the end are the
+//! levels above; where it is not, all of the tree is hashed when the image is complete. The file is the same. Parity is made at the end in any case.
 //!
-//! Memory: some megabytes for what is on its way, what the EROFS [writer](crate::erofs::write) keeps of each entry (bounded by [`Limits::entries`] and [`Limits::memory`]), and for zstd the window that the blob asks for, at most 128 MiB.
+//! Memory: some megabytes for what is on its way, the leaves of the first 4 GiB of the image (32 MiB) where it is hashed while it is written, what the EROFS [writer](crate::erofs::write) keeps of each entry (bounded by [`Limits::entries`] and [`Limits::memory`]), and for zstd the window that the blob asks for, at most 128 MiB.
 
 mod compression;
 mod digest;
@@ -16,6 +17,8 @@ mod export;
 mod identity;
 mod import;
 mod limits;
+mod output;
+mod pieces;
 mod pipeline;
 pub mod tar;
 mod whiteout;
@@ -30,14 +33,14 @@ pub use identity::Identity;
 pub use limits::Limits;
 
 use crate::algorithm::Algorithm;
-use crate::block::{BlockSize, RootHash};
+use crate::block::{BlockSize, RootHash, Salt};
 use crate::erofs::write::{self, Writer};
 use crate::fec::{self, Roots};
 use crate::geometry::{Geometry, HashArea};
 use crate::io::Storage;
 use crate::params::Params;
 use crate::superblock::Superblock;
-use crate::tree;
+use crate::tree::{self, Leaves};
 
 /// How a layer is built.
 #[derive(Clone, Debug, Default)]
@@ -114,33 +117,26 @@ pub fn build(source: impl Read + Send, output: &dyn Storage, options: &Options<'
         max_memory: options.limits.memory,
         ..write::Options::default()
     };
-    let mut writer = Writer::new(output, image_options)?;
     let known = options.diff_id.is_some() || options.digest.is_some();
-    let (imported, totals) =
-        pipeline::run(source, options, |stream| import::import(stream, &mut writer, &options.limits, known))?;
-    for (what, expected, found) in
-        [("digest", &options.digest, &totals.blob), ("diffID", &options.diff_id, &totals.tar)]
-    {
-        if let Some(expected) = expected
-            && found.like(expected) != expected
-        {
-            let (expected, found) = (expected.clone(), found.like(expected).clone());
-            return Err(Error::Mismatch { what, expected, found });
-        }
-    }
+    // What the salt follows from: known now, or when the tar was read.
+    let promised = options.diff_id.as_ref().filter(|digest| digest.algorithm() == Algorithm::Sha256);
+    let leaves = promised.map(|diff_id| Leaves::new(&params(options, Identity::of(diff_id).salt)));
+    let block_size = options.block_size.as_u64();
+    let (image, imported, totals) =
+        output::run(output, leaves.as_ref(), block_size, options.engine.threads, |target| {
+            let mut writer = Writer::handing_to(target, image_options)?;
+            let (imported, totals) = pipeline::run(source, options, |stream| {
+                import::import(stream, &mut writer, &options.limits, known)
+            })?;
+            check_digests(options, &totals)?;
+            writer.set_uuid(Identity::of(&totals.tar.sha256).uuid);
+            Ok((writer.finish()?, imported, totals))
+        })?;
     let Identity { uuid, salt } = Identity::of(&totals.tar.sha256);
-    writer.set_uuid(uuid);
-    let image = writer.finish()?;
-    let params = Params {
-        algorithm: options.algorithm,
-        data_block_size: options.block_size,
-        hash_block_size: options.block_size,
-        salt,
-        ..Params::default()
-    };
+    let params = params(options, salt);
     let area = HashArea::with_superblock(image.size)?;
     let geometry = Geometry::new(&params, image.blocks, area)?;
-    let (root, parity) = seal(output, &params, &geometry, options)?;
+    let (root, parity) = seal(output, &params, &geometry, leaves, options)?;
     let superblock = Superblock { uuid, params: params.clone(), data_blocks: image.blocks };
     // A whole block, so that the file ends with one where there is no tree.
     let mut block = vec![0; options.block_size.bytes()];
@@ -167,18 +163,53 @@ pub fn build(source: impl Read + Send, output: &dyn Storage, options: &Options<'
     })
 }
 
-/// Makes the tree, and the parity behind it.
+/// Refuses a blob that is not the one that was asked for.
+fn check_digests(options: &Options<'_>, totals: &pipeline::Totals) -> Result<(), Error> {
+    for (what, expected, found) in
+        [("digest", &options.digest, &totals.blob), ("diffID", &options.diff_id, &totals.tar)]
+    {
+        if let Some(expected) = expected
+            && found.like(expected) != expected
+        {
+            let (expected, found) = (expected.clone(), found.like(expected).clone());
+            return Err(Error::Mismatch { what, expected, found });
+        }
+    }
+    Ok(())
+}
+
+fn params(options: &Options<'_>, salt: Salt) -> Params {
+    Params {
+        algorithm: options.algorithm,
+        data_block_size: options.block_size,
+        hash_block_size: options.block_size,
+        salt,
+        ..Params::default()
+    }
+}
+
+/// Makes the tree, of `leaves` where these were hashed with the image, and the parity behind it.
 fn seal(
     output: &dyn Storage,
     params: &Params,
     geometry: &Geometry,
+    leaves: Option<Leaves>,
     options: &Options<'_>,
 ) -> Result<(RootHash, Option<fec::Layout>), Error> {
     let engine = &options.engine;
-    let Some(roots) = options.roots else {
-        return Ok((tree::build(&output, output, params, geometry, engine)?, None));
+    let layout =
+        |roots| fec::Layout::new(params, geometry, geometry.hash_blocks(), roots, geometry.hash_area_end());
+    let layout = options.roots.map(layout).transpose()?;
+    let root = match (leaves, &layout) {
+        (Some(leaves), layout) => {
+            let root = leaves.build(&output, output, geometry, engine)?;
+            if let Some(layout) = layout {
+                fec::encode(&output, &output, output, layout, engine)?;
+            }
+            root
+        }
+        (None, Some(layout)) => fec::build(&output, output, output, params, geometry, layout, engine)?,
+        (None, None) => tree::build(&output, output, params, geometry, engine)?,
     };
-    let layout = fec::Layout::new(params, geometry, geometry.hash_blocks(), roots, geometry.hash_area_end())?;
-    let root = fec::build(&output, output, output, params, geometry, &layout, engine)?;
-    Ok((root, Some(layout)))
+    Ok((root, layout))
 }

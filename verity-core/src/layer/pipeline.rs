@@ -4,22 +4,18 @@
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, Scope, ScopedJoinHandle};
 
 use super::Options;
 use super::compression::Compression;
 use super::digest::{Digest, Digests, Hasher};
 use super::error::Error;
+use super::pieces::{Bytes, Piece, Pieces, Pool};
 use crate::progress::Phase;
 
-/// Bytes that are handed over at a time.
-const PIECE_BYTES: usize = 256 * 1024;
 /// How many pieces wait for each thread.
-const QUEUE: usize = 4;
-
-type Bytes = Arc<Vec<u8>>;
-type Piece = Result<Bytes, Error>;
+const QUEUE: usize = 8;
 
 /// What came through.
 #[derive(Clone, Debug)]
@@ -62,7 +58,7 @@ pub(super) fn run<T>(
         let (give, pieces) = sync_channel(QUEUE);
         let reader = &shared;
         spawn(scope, move || reader.read(source, &blob_hasher, &give))?;
-        let mut pieces = Pieces { queue: pieces, bytes: Bytes::default(), at: 0 };
+        let mut pieces = Pieces::new(pieces);
         let start = pieces.fill_buf().map_err(|error| Error::through(error, Error::Source))?;
         let compression = Compression::detect(start).map_err(Error::Unsupported)?;
         if compression == Compression::None {
@@ -75,7 +71,7 @@ pub(super) fn run<T>(
         let (give, decoded) = sync_channel(QUEUE);
         let decoder = &shared;
         spawn(scope, move || decoder.decode(compression, pieces, &tar_hasher, &give))?;
-        let pieces = Pieces { queue: decoded, bytes: Bytes::default(), at: 0 };
+        let pieces = Pieces::new(decoded);
         let mut stream = Stream { pieces, shared: &shared, plain: false, holes: 0 };
         let result = stream.complete(work)?;
         let blob = blob_digests.join().map_err(|_| Error::Thread)?;
@@ -122,8 +118,9 @@ impl Shared<'_> {
     fn read(&self, mut source: impl Read, hasher: &SyncSender<Bytes>, give: &SyncSender<Piece>) {
         let observer = self.options.engine.observer;
         observer.begin(Phase::Convert, self.options.blob_bytes);
+        let pool = Pool::default();
         loop {
-            let read = fill(&mut source, || {
+            let read = pool.fill(&mut source, || {
                 if observer.cancelled() || self.stop.load(Ordering::Relaxed) {
                     return Err(Error::Cancelled);
                 }
@@ -133,7 +130,6 @@ impl Shared<'_> {
                 Ok(bytes) if bytes.is_empty() => return,
                 Ok(bytes) => {
                     observer.advance(bytes.len() as u64);
-                    let bytes = Bytes::new(bytes);
                     // Whoever does not listen any more has failed, and says so himself.
                     if hasher.send(Arc::clone(&bytes)).is_err() || give.send(Ok(bytes)).is_err() {
                         return;
@@ -167,8 +163,10 @@ impl Shared<'_> {
             }
         };
         let mut expanded = 0;
+        let pool = Pool::default();
         loop {
-            let piece = fill(&mut decoder, || Ok(()))
+            let piece = pool
+                .fill(&mut decoder, || Ok(()))
                 .map_err(|error| match error {
                     Error::Source(error) => failed(error),
                     error => error,
@@ -176,7 +174,7 @@ impl Shared<'_> {
                 .and_then(|bytes| {
                     expanded += bytes.len() as u64;
                     self.options.limits.check(expanded, taken())?;
-                    Ok(Bytes::new(bytes))
+                    Ok(bytes)
                 });
             match &piece {
                 Ok(bytes) if bytes.is_empty() => return,
@@ -188,57 +186,6 @@ impl Shared<'_> {
                 return;
             }
         }
-    }
-}
-
-/// Reads a piece: less than a whole one only at the end. `check` is asked before each read.
-fn fill(source: &mut impl Read, check: impl Fn() -> Result<(), Error>) -> Result<Vec<u8>, Error> {
-    let mut bytes = vec![0; PIECE_BYTES];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        check()?;
-        match source.read(&mut bytes[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            // A source that waits may let go from time to time, so that it is seen whether it still should.
-            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
-            Err(error) => return Err(Error::through(error, Error::Source)),
-        }
-    }
-    bytes.truncate(filled);
-    Ok(bytes)
-}
-
-/// The receiving end of a queue.
-struct Pieces {
-    queue: Receiver<Piece>,
-    bytes: Bytes,
-    at: usize,
-}
-
-impl BufRead for Pieces {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.at == self.bytes.len() {
-            // A queue that nobody fills any more is the end.
-            self.bytes =
-                self.queue.recv().unwrap_or_else(|_| Ok(Bytes::default())).map_err(Error::into_io)?;
-            self.at = 0;
-        }
-        Ok(&self.bytes[self.at..])
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.at = self.bytes.len().min(self.at + count);
-    }
-}
-
-impl Read for Pieces {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let bytes = self.fill_buf()?;
-        let count = bytes.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&bytes[..count]);
-        self.consume(count);
-        Ok(count)
     }
 }
 

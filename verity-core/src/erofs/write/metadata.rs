@@ -125,7 +125,7 @@ pub(super) fn superblock(
     shared: &Shared,
     layout: &Layout,
     options: &Options,
-    sink: &Sink<'_>,
+    sink: &mut Sink<'_>,
 ) -> Result<(), Error> {
     let block_size = sink.block_size().as_u64();
     let chunked = tree.nodes().any(|node| matches!(node.body, Body::Chunks(_)));
@@ -154,7 +154,7 @@ pub(super) fn superblock(
     from_superblock[..Superblock::SIZE].copy_from_slice(&superblock.encode());
     superblock.checksum = crc32c(from_superblock);
     from_superblock[..Superblock::SIZE].copy_from_slice(&superblock.encode());
-    sink.write_at(&area, 0)
+    sink.superblock(area)
 }
 
 /// CRC-32C, which is not inverted at the end here. Of one block of each image, so bit by bit will do.

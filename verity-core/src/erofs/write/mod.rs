@@ -60,7 +60,8 @@ pub use error::{Error, PathProblem};
 use self::content::{Source, Store};
 use self::layout::Layout;
 use self::node::{Body, Node};
-use self::sink::Sink;
+pub(crate) use self::sink::Target;
+use self::sink::{Direct, Sink};
 use self::tree::Tree;
 pub use super::Attributes;
 use super::format::InodeHead;
@@ -174,6 +175,11 @@ impl<'a> Writer<'a> {
     /// # Errors
     /// [`Error::BlockSize`].
     pub fn new(out: &'a dyn WriteAt, options: Options) -> Result<Self, Error> {
+        Self::handing_to(Box::new(Direct(out)), options)
+    }
+
+    /// As [`Writer::new`], for whoever does more with the image than writing it.
+    pub(crate) fn handing_to(out: Box<dyn Target + 'a>, options: Options) -> Result<Self, Error> {
         let block_size = options.block_size;
         if block_size.get() > MOST_BLOCK {
             return Err(Error::BlockSize(block_size.get()));
@@ -265,7 +271,7 @@ impl<'a> Writer<'a> {
         metadata::directories(&tree, &layout, &mut sink)?;
         metadata::inodes(&tree, &shared, &layout, &mut sink)?;
         sink.flush()?;
-        metadata::superblock(&tree, &shared, &layout, &options, &sink)?;
+        metadata::superblock(&tree, &shared, &layout, &options, &mut sink)?;
         let size = sink.position();
         let blocks = size / options.block_size.as_u64();
         Ok(Summary { size, blocks, inodes: layout.order.len() as u64, ..summary })

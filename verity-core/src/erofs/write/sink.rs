@@ -5,12 +5,29 @@ use crate::block::BlockSize;
 use crate::erofs::format::NULL_ADDRESS;
 use crate::io::WriteAt;
 
-/// How much is written at once.
-const BUFFER: usize = 1 << 20;
+/// How much is written at once, but for what is left of a block.
+pub(crate) const BUFFER: usize = 1 << 20;
 
-/// Takes the image in order, behind the superblock's blocks, and writes it in large pieces.
+/// Where the image goes, piece by piece.
+pub(crate) trait Target {
+    /// Takes whole blocks, which belong at `offset`, and gives a buffer for the next ones, of whatever length and content. Pieces come in their
+    /// order, but for the superblock's, which comes last.
+    fn take(&mut self, blocks: Vec<u8>, offset: u64) -> Result<Vec<u8>, Error>;
+}
+
+/// Writes each piece before there is another one.
+pub(super) struct Direct<'a>(pub(super) &'a dyn WriteAt);
+
+impl Target for Direct<'_> {
+    fn take(&mut self, blocks: Vec<u8>, offset: u64) -> Result<Vec<u8>, Error> {
+        self.0.write_all_at(&blocks, offset).map_err(|source| Error::Write { offset, source })?;
+        Ok(blocks)
+    }
+}
+
+/// Takes the image in order, behind the superblock's blocks, and hands it on in large pieces.
 pub(super) struct Sink<'a> {
-    out: &'a dyn WriteAt,
+    out: Box<dyn Target + 'a>,
     block_size: BlockSize,
     /// How many blocks the image may have.
     most: u64,
@@ -23,10 +40,11 @@ pub(super) struct Sink<'a> {
 
 impl<'a> Sink<'a> {
     /// `start` and `max_size` are in bytes.
-    pub(super) fn new(out: &'a dyn WriteAt, block_size: BlockSize, start: u64, max_size: u64) -> Self {
+    pub(super) fn new(out: Box<dyn Target + 'a>, block_size: BlockSize, start: u64, max_size: u64) -> Self {
         // The last address stands for a hole.
         let most = u64::from(NULL_ADDRESS).min(max_size / block_size.as_u64());
-        Self { out, block_size, most, start, buffer: vec![0; BUFFER], filled: 0 }
+        let buffer = vec![0; BUFFER + block_size.bytes()];
+        Self { out, block_size, most, start, buffer, filled: 0 }
     }
 
     pub(super) fn block_size(&self) -> BlockSize {
@@ -90,16 +108,25 @@ impl<'a> Sink<'a> {
         self.zeros_to(self.position().next_multiple_of(self.block_size.as_u64()))
     }
 
-    /// Writes what was taken.
+    /// Hands on what was taken, but for the beginning of a block.
     pub(super) fn flush(&mut self) -> Result<(), Error> {
-        self.write_at(&self.buffer[..self.filled], self.start)?;
-        self.start += self.filled as u64;
-        self.filled = 0;
+        let begun = self.filled % self.block_size.bytes();
+        let whole = self.filled - begun;
+        if whole == 0 {
+            return Ok(());
+        }
+        let begun = self.buffer[whole..self.filled].to_vec();
+        self.buffer.truncate(whole);
+        self.buffer = self.out.take(std::mem::take(&mut self.buffer), self.start)?;
+        self.buffer.resize(BUFFER + self.block_size.bytes(), 0);
+        self.buffer[..begun.len()].copy_from_slice(&begun);
+        self.start += whole as u64;
+        self.filled = begun.len();
         Ok(())
     }
 
-    /// Writes the bytes at a position.
-    pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), Error> {
-        self.out.write_all_at(bytes, offset).map_err(|source| Error::Write { offset, source })
+    /// Hands on the blocks of the superblock, when all others were.
+    pub(super) fn superblock(&mut self, blocks: Vec<u8>) -> Result<(), Error> {
+        self.out.take(blocks, 0).map(drop)
     }
 }
