@@ -13,6 +13,7 @@ debian_packages=(
     ovmf                                  # firmware of guests that start through UEFI
     mmdebstrap umoci attr erofs-utils     # the demo's layers
     qemu-utils systemd                    # peers that read and write layers' disks: qemu-img, systemd-repart
+    zstd                                  # the benchmark's layers
     shellcheck                            # lint of this script
 )
 

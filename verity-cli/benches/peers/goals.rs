@@ -88,6 +88,11 @@ impl Goal {
     pub(crate) const PARITY_ONE_CORE: Self = Self::at_least(20.0);
     pub(crate) const PARITY_COST: Self = Self::at_most(1.5);
     pub(crate) const REPAIR: Self = Self::at_most(3.0);
+    pub(crate) const LAYER_TAR: Self = Self::at_least(2.5).on_four_cores();
+    pub(crate) const LAYER_TAR_GZ: Self = Self::at_least(2.0).on_four_cores();
+    pub(crate) const LAYER_DECOMPRESSOR: Self = Self::at_most(1.15).on_four_cores();
+    pub(crate) const LAYER_MEMORY: Self = Self::at_most((128_u64 << 20) as f64).counting(Unit::Bytes);
+    pub(crate) const LAYER_PARALLEL: Self = Self::at_least(0.9).counting(Unit::Share).on_four_cores();
     pub(crate) const SHA256: Self = Self::at_least(3.3);
     pub(crate) const SHA512: Self = Self::at_least(4.5);
     pub(crate) const OVERHEAD: Self = Self::at_most(1.15);

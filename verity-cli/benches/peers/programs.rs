@@ -66,15 +66,22 @@ impl Program {
 
     /// A command line, with what applies to each of them.
     pub(crate) fn command(&self, action: &str, data: &Path, hash: &Path) -> Command {
-        let mut command = Command::new(&self.path);
-        // Set by whoever runs the benchmark, it would make all cases the same.
-        command.env_remove(BACKEND_VARIABLE).env("LC_ALL", "C").arg(action).arg(data).arg(hash);
+        let mut command = self.other(action);
+        command.arg(data).arg(hash);
         if let Some(backend) = self.backend {
             command.env(BACKEND_VARIABLE, backend.name());
         }
         if let Some(threads) = self.threads {
             command.arg(format!("--threads={threads}"));
         }
+        command
+    }
+
+    /// The beginning of a command line that is no tree's.
+    pub(crate) fn other(&self, action: &str) -> Command {
+        let mut command = Command::new(&self.path);
+        // Set by whoever runs the benchmark, it would make all cases the same.
+        command.env_remove(BACKEND_VARIABLE).env("LC_ALL", "C").arg(action);
         command
     }
 
@@ -126,6 +133,6 @@ pub(crate) fn root_hash(stdout: &str) -> Option<&str> {
     stdout.lines().find_map(|line| line.strip_prefix("Root hash:")).map(str::trim)
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -58,6 +58,12 @@ impl Pairs {
         [of(|(ours, _)| ours.cpu), of(|(_, peer)| peer.cpu)]
     }
 
+    /// How many processors we used on average, where every sample of ours has its processor time.
+    pub(crate) fn processors(&self) -> Option<Spread> {
+        let of = |(ours, _): &(Sample, Sample)| ours.cpu.map(|cpu| cpu / ours.wall);
+        self.0.iter().map(of).collect::<Option<Vec<f64>>>().and_then(Spread::of)
+    }
+
     /// How many times as long as we the peer takes. A ratio is taken within each pair: what disturbs the machine for
     /// a while disturbs both sides of a pair alike.
     pub(crate) fn speed_up(&self) -> Option<Spread> {

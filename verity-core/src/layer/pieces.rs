@@ -2,13 +2,10 @@
 
 use std::io::{self, BufRead, Read};
 use std::ops::Deref;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::error::Error;
-
-/// Bytes that are handed over at a time.
-const PIECE_BYTES: usize = 256 * 1024;
 
 /// What several threads read.
 pub(super) type Bytes = Arc<Buffer>;
@@ -16,8 +13,11 @@ pub(super) type Bytes = Arc<Buffer>;
 pub(super) type Piece = Result<Bytes, Error>;
 
 /// Buffers that nobody reads any more. A new one costs a system call, and each of its pages a fault.
-#[derive(Default)]
-pub(super) struct Pool(Arc<Spare>);
+pub(super) struct Pool {
+    /// How many bytes a piece has.
+    piece: usize,
+    spare: Arc<Spare>,
+}
 
 type Spare = Mutex<Vec<Box<[u8]>>>;
 
@@ -45,10 +45,20 @@ impl Drop for Buffer {
 }
 
 impl Pool {
-    /// Reads a piece: less than a whole one only at the end. `check` is asked before each read.
-    pub(super) fn fill(&self, source: &mut impl Read, check: impl Fn() -> Result<(), Error>) -> Piece {
-        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut bytes = spare.unwrap_or_else(|| vec![0; PIECE_BYTES].into_boxed_slice());
+    /// Of buffers of `piece` bytes.
+    pub(super) fn new(piece: usize) -> Self {
+        Self { piece, spare: Arc::default() }
+    }
+
+    /// Reads a piece: less than a whole one only at the end. `check` is asked before each read, and `failed` tells what an error of the source is.
+    pub(super) fn fill(
+        &self,
+        source: &mut impl Read,
+        check: impl Fn() -> Result<(), Error>,
+        failed: impl Fn(io::Error) -> Error,
+    ) -> Piece {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut bytes = spare.unwrap_or_else(|| vec![0; self.piece].into_boxed_slice());
         let mut length = 0;
         while length < bytes.len() {
             check()?;
@@ -58,23 +68,30 @@ impl Pool {
                 // A source that waits may let go from time to time, so that it is seen whether it still should.
                 Err(error)
                     if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
-                Err(error) => return Err(Error::through(error, Error::Source)),
+                Err(error) => return Err(failed(error)),
             }
         }
-        Ok(Bytes::new(Buffer { bytes, length, spare: Arc::clone(&self.0) }))
+        Ok(Bytes::new(Buffer { bytes, length, spare: Arc::clone(&self.spare) }))
     }
 }
 
 /// The receiving end of a queue.
 pub(super) struct Pieces {
     queue: Receiver<Piece>,
+    /// Who else has to have what comes.
+    listener: Option<SyncSender<Bytes>>,
     bytes: Bytes,
     at: usize,
 }
 
 impl Pieces {
     pub(super) fn new(queue: Receiver<Piece>) -> Self {
-        Self { queue, bytes: Bytes::default(), at: 0 }
+        Self { queue, listener: None, bytes: Bytes::default(), at: 0 }
+    }
+
+    /// Passes every piece on to `listener`, too: waking a thread takes time, and whoever fills the queue may have less of it than whoever reads.
+    pub(super) fn told_to(self, listener: SyncSender<Bytes>) -> Self {
+        Self { listener: Some(listener), ..self }
     }
 }
 
@@ -85,6 +102,10 @@ impl BufRead for Pieces {
             self.bytes =
                 self.queue.recv().unwrap_or_else(|_| Ok(Bytes::default())).map_err(Error::into_io)?;
             self.at = 0;
+            if let Some(listener) = &self.listener {
+                // One that is gone panicked, which is seen when it is waited for.
+                let _ = listener.send(Arc::clone(&self.bytes));
+            }
         }
         Ok(&self.bytes[self.at..])
     }

@@ -1,5 +1,5 @@
 //! From a blob to its tar, on several threads: one reads, one or two digest, one decompresses; whoever called makes something of
-//! it. Between them are short queues of pieces of 256 KiB: some megabytes of memory, whatever the layer.
+//! it. Between them are short queues: some ten megabytes of memory, whatever the layer.
 
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
@@ -14,6 +14,10 @@ use super::error::Error;
 use super::pieces::{Bytes, Piece, Pieces, Pool};
 use crate::progress::Phase;
 
+/// Bytes of the blob that are handed over at a time.
+const BLOB_PIECE: usize = 256 * 1024;
+/// The same of what was decompressed. Each piece wakes a thread, which is time that the decompressor does not have.
+const TAR_PIECE: usize = 1024 * 1024;
 /// How many pieces wait for each thread.
 const QUEUE: usize = 8;
 
@@ -70,10 +74,12 @@ pub(super) fn run<T>(
         let (tar_hasher, tar_digests) = hash(scope, options.diff_id.as_ref(), None)?;
         let (give, decoded) = sync_channel(QUEUE);
         let decoder = &shared;
-        spawn(scope, move || decoder.decode(compression, pieces, &tar_hasher, &give))?;
-        let pieces = Pieces::new(decoded);
+        spawn(scope, move || decoder.decode(compression, pieces, &give))?;
+        let pieces = Pieces::new(decoded).told_to(tar_hasher);
         let mut stream = Stream { pieces, shared: &shared, plain: false, holes: 0 };
         let result = stream.complete(work)?;
+        // The end of the queue to the thread that digests.
+        drop(stream);
         let blob = blob_digests.join().map_err(|_| Error::Thread)?;
         let tar = tar_digests.join().map_err(|_| Error::Thread)?;
         Ok((result, Totals { compression, blob, tar }))
@@ -118,14 +124,13 @@ impl Shared<'_> {
     fn read(&self, mut source: impl Read, hasher: &SyncSender<Bytes>, give: &SyncSender<Piece>) {
         let observer = self.options.engine.observer;
         observer.begin(Phase::Convert, self.options.blob_bytes);
-        let pool = Pool::default();
+        let pool = Pool::new(BLOB_PIECE);
         loop {
-            let read = pool.fill(&mut source, || {
-                if observer.cancelled() || self.stop.load(Ordering::Relaxed) {
-                    return Err(Error::Cancelled);
-                }
-                Ok(())
-            });
+            let check = || {
+                let over = observer.cancelled() || self.stop.load(Ordering::Relaxed);
+                if over { Err(Error::Cancelled) } else { Ok(()) }
+            };
+            let read = pool.fill(&mut source, check, |error| Error::through(error, Error::Source));
             match read {
                 Ok(bytes) if bytes.is_empty() => return,
                 Ok(bytes) => {
@@ -144,13 +149,7 @@ impl Shared<'_> {
     }
 
     /// The thread that decompresses.
-    fn decode(
-        &self,
-        compression: Compression,
-        pieces: Pieces,
-        hasher: &SyncSender<Bytes>,
-        give: &SyncSender<Piece>,
-    ) {
+    fn decode(&self, compression: Compression, pieces: Pieces, give: &SyncSender<Piece>) {
         let taken = || self.taken.load(Ordering::Relaxed);
         let failed = |source| {
             Error::through(source, |source| Error::Compression { compression, offset: taken(), source })
@@ -163,26 +162,16 @@ impl Shared<'_> {
             }
         };
         let mut expanded = 0;
-        let pool = Pool::default();
+        let pool = Pool::new(TAR_PIECE);
         loop {
-            let piece = pool
-                .fill(&mut decoder, || Ok(()))
-                .map_err(|error| match error {
-                    Error::Source(error) => failed(error),
-                    error => error,
-                })
-                .and_then(|bytes| {
-                    expanded += bytes.len() as u64;
-                    self.options.limits.check(expanded, taken())?;
-                    Ok(bytes)
-                });
-            match &piece {
-                Ok(bytes) if bytes.is_empty() => return,
-                Ok(bytes) if hasher.send(Arc::clone(bytes)).is_err() => return,
-                _ => {}
-            }
-            let failed = piece.is_err();
-            if give.send(piece).is_err() || failed {
+            let piece = pool.fill(&mut decoder, || Ok(()), failed).and_then(|bytes| {
+                expanded += bytes.len() as u64;
+                self.options.limits.check(expanded, taken())?;
+                Ok(bytes)
+            });
+            let ended = piece.as_ref().map_or(true, |bytes| bytes.is_empty());
+            // Whoever does not listen any more has failed, and says so himself.
+            if give.send(piece).is_err() || ended {
                 return;
             }
         }

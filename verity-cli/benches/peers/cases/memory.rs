@@ -126,7 +126,7 @@ fn highest(peaks: [f64; 2]) -> f64 {
 ///
 /// The kernel tells the highest peak of all children that a process has waited for, so each program gets a parent of
 /// its own. That has to be a small one: a child begins with its parent's pages.
-fn peak(command: &mut Command) -> Result<(f64, String)> {
+pub(super) fn peak(command: &mut Command) -> Result<(f64, String)> {
     let mut parent = Command::new(std::env::current_exe()?);
     parent.arg(PEAK).arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {

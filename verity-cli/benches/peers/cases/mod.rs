@@ -2,6 +2,7 @@
 
 mod cold;
 mod hashing;
+mod layers;
 mod limits;
 mod memory;
 mod parity;
@@ -89,6 +90,7 @@ pub(crate) fn all(bench: &Bench) -> Vec<Case> {
     cases.extend(cold::cases(bench));
     cases.extend(update::cases(bench));
     cases.extend(parity::cases(bench));
+    cases.extend(layers::cases(bench));
     cases.extend(hashing::cases());
     cases.extend(limits::cases(bench));
     cases.extend(memory::cases(bench));
