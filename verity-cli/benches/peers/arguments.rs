@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "PATH", default_value = env!("CARGO_TARGET_TMPDIR"), hide_default_value = true)]
     pub(crate) dir: PathBuf,
 
-    /// A folder in memory, for everything else; 3 GiB are needed
+    /// A folder in memory, for everything else; 4 GiB are needed
     #[arg(long, value_name = "PATH", default_value = "/dev/shm")]
     pub(crate) memory_dir: PathBuf,
 

@@ -1,4 +1,4 @@
-//! The image on its way out: written on threads of their own, and hashed there while it is still in the cache.
+//! The image on its way out: written on threads of their own, and hashed there, as far as it was not before, while it is still in the cache.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -8,13 +8,20 @@ use std::thread;
 use super::error::Error;
 use crate::erofs::write::{self, Target};
 use crate::io::WriteAt;
+use crate::params::Params;
 use crate::tree::{Leaves, Threads};
 
 /// More would only wait for each other: a file is written by one thread at a time, while the other hashes.
 const THREADS: usize = 2;
 
-/// A piece of the image, and where it belongs.
-type Piece = (Vec<u8>, u64);
+/// A piece of the image.
+struct Piece {
+    blocks: Vec<u8>,
+    /// Where it belongs, in bytes.
+    offset: u64,
+    /// The digests of its first blocks, if they are known.
+    digests: Vec<u8>,
+}
 
 /// What the threads share.
 struct Shared<'a> {
@@ -70,11 +77,11 @@ impl Shared<'_> {
         let leaves = self.leaves.map(|leaves| (leaves, leaves.hasher()));
         loop {
             let next = pieces.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok((blocks, offset)) = next else { return };
+            let Ok(Piece { blocks, offset, digests }) = next else { return };
             // After a failure the queue is still emptied, so that nobody waits for it.
             if !self.failed.load(Ordering::Relaxed) {
                 if let Some((leaves, hasher)) = &leaves {
-                    leaves.hash(hasher, offset / self.block_size, &blocks);
+                    leaves.take(hasher, offset / self.block_size, &blocks, digests);
                 }
                 if let Err(source) = self.output.write_all_at(&blocks, offset) {
                     let failure = write::Error::Write { offset, source };
@@ -96,13 +103,17 @@ struct Handover<'a> {
 }
 
 impl Target for Handover<'_> {
-    fn take(&mut self, blocks: Vec<u8>, offset: u64) -> Result<Vec<u8>, write::Error> {
+    fn wants(&self) -> Option<&Params> {
+        self.shared.leaves.and_then(Leaves::for_digests)
+    }
+
+    fn take(&mut self, blocks: Vec<u8>, offset: u64, digests: Vec<u8>) -> Result<Vec<u8>, write::Error> {
         let ended = || write::Error::Write { offset, source: std::io::Error::other("a thread ended early") };
         if self.shared.failed.load(Ordering::Relaxed) {
             let failure = self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
             return Err(failure.unwrap_or_else(ended));
         }
-        self.give.send((blocks, offset)).map_err(|_| ended())?;
+        self.give.send(Piece { blocks, offset, digests }).map_err(|_| ended())?;
         Ok(self.spent.try_recv().unwrap_or_default())
     }
 }

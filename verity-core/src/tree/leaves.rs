@@ -8,6 +8,7 @@ use super::known::LevelHasher;
 use super::level::Slots;
 use super::runs::Runs;
 use super::{Device, Error, Options};
+use crate::algorithm::Algorithm;
 use crate::block::RootHash;
 use crate::digest::BlockHasher;
 use crate::geometry::Geometry;
@@ -32,7 +33,7 @@ pub(crate) struct Leaves {
 struct Kept {
     first: u64,
     count: u64,
-    slots: Box<[u8]>,
+    slots: Vec<u8>,
 }
 
 impl Leaves {
@@ -56,20 +57,39 @@ impl Leaves {
         LevelHasher::new(&self.hasher, 0, &self.params)
     }
 
-    /// Hashes whole data blocks, `first` and those after it, unless there is no room for their leaves. Each block may come once, and must not
-    /// change afterwards.
-    pub(crate) fn hash(&self, hasher: &LevelHasher<'_>, first: u64, blocks: &[u8]) {
-        let count = (blocks.len() / self.params.data_block_size.bytes()) as u64;
+    /// What digests are made with that may be taken as they are: SHA-256's, which fill the level without gaps.
+    pub(crate) fn for_digests(&self) -> Option<&Params> {
+        (self.params.algorithm == Algorithm::Sha256).then_some(&self.params)
+    }
+
+    /// Takes whole data blocks, `first` and those after it, and hashes those of which there are no `digests` yet, unless there is no room for their
+    /// leaves. Each block may come once, and must not change afterwards.
+    pub(crate) fn take(&self, hasher: &LevelHasher<'_>, first: u64, blocks: &[u8], digests: Vec<u8>) {
+        let known = digests.len() / self.hasher.digest_size();
+        let rest = &blocks[known * self.params.data_block_size.bytes()..];
+        if known > 0 && self.reserve(digests.len()) {
+            self.keep(Kept { first, count: known as u64, slots: digests });
+        }
+        let first = first + known as u64;
+        let count = (rest.len() / self.params.data_block_size.bytes()) as u64;
         // Which block is the last is not known yet: what is behind it counts as zeros, and is not kept.
         let region = self.slots.region(&(first..first + count), u64::MAX);
         let length = usize_of(region.end - region.start);
-        let take = |room: usize| room.checked_sub(length);
-        if self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
-            return;
+        if count > 0 && self.reserve(length) {
+            let mut slots = vec![0; length];
+            self.slots.fill(hasher, rest, first, &mut slots, region.start);
+            self.keep(Kept { first, count, slots });
         }
-        let mut slots = vec![0; length].into_boxed_slice();
-        self.slots.fill(hasher, blocks, first, &mut slots, region.start);
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(Kept { first, count, slots });
+    }
+
+    /// Takes some of the room, if there is so much.
+    fn reserve(&self, length: usize) -> bool {
+        let take = |room: usize| room.checked_sub(length);
+        self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+
+    fn keep(&self, kept: Kept) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
     }
 
     /// Builds the tree over `data`, which has `geometry` now, into `hash`: as [`build`](super::build()), which hashes all of it. The observer hears of
@@ -95,13 +115,12 @@ impl Leaves {
                 builder.build_level(0, &missing)?;
             }
             let start = geometry.hash_block_offset(0, 0);
-            for Kept { first, count, slots: leaves } in kept {
+            for Kept { first, count, slots: mut leaves } in kept {
                 if options.observer.cancelled() {
                     return Err(Error::Cancelled);
                 }
                 // Behind the last one is a block's rest, of zeros.
                 let region = slots.region(&(first..first + count), blocks);
-                let mut leaves = leaves.into_vec();
                 leaves.resize(usize_of(region.end - region.start), 0);
                 write(hash, Device::Hash, &leaves, start + region.start)?;
             }
@@ -125,7 +144,6 @@ fn missing(kept: &[Kept], blocks: u64) -> Runs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::algorithm::Algorithm;
     use crate::block::{BlockSize, Salt};
     use crate::geometry::HashArea;
     use crate::io::MemoryDevice;
@@ -161,11 +179,17 @@ mod tests {
                     for first in pieces {
                         let end = blocks.min(first + piece as u64);
                         let bytes = first * block_size.as_u64()..end * block_size.as_u64();
-                        leaves.hash(
-                            &leaves.hasher(),
-                            first,
-                            &data[usize_of(bytes.start)..usize_of(bytes.end)],
-                        );
+                        let bytes = &data[usize_of(bytes.start)..usize_of(bytes.end)];
+                        // The digests of half of them are known, or of all.
+                        let known = if piece == 5 { piece / 2 } else { piece } * block_size.bytes();
+                        let mut digests = Vec::new();
+                        if let Some(params) = leaves.for_digests() {
+                            for block in bytes[..known.min(bytes.len())].chunks(block_size.bytes()) {
+                                digests
+                                    .extend_from_slice(BlockHasher::new(params).hash_block(block).as_bytes());
+                            }
+                        }
+                        leaves.take(&leaves.hasher(), first, bytes, digests);
                     }
                     let hash = MemoryDevice::default();
                     assert_eq!(leaves.build(&data, &hash, &geometry, &options).unwrap(), root);

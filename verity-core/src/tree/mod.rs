@@ -8,6 +8,7 @@ mod bad;
 mod build;
 mod compare;
 mod known;
+#[cfg(feature = "layer")]
 mod leaves;
 mod level;
 mod report;
@@ -25,6 +26,7 @@ pub(crate) use build::Builder;
 pub use build::build;
 pub use compare::changed_ranges;
 pub(crate) use known::LevelHasher;
+#[cfg(feature = "layer")]
 pub(crate) use leaves::Leaves;
 pub(crate) use report::{Collector, Witness};
 pub use report::{Fault, Finding, Place, Report};

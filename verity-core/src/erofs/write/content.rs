@@ -76,7 +76,7 @@ pub(super) struct Store<'a> {
 
 impl<'a> Store<'a> {
     pub(super) fn new(sink: Sink<'a>) -> Self {
-        let known = Known::new(sink.block_size());
+        let known = Known::new(sink.block_size(), sink.wants());
         Self { sink, known, summary: Summary::default() }
     }
 
@@ -161,7 +161,8 @@ impl<'a> Store<'a> {
         Ok(None)
     }
 
-    /// Makes the first bytes of the room, whole blocks, the file's next ones, unless the same were found already.
+    /// Makes the first bytes of the room, whole blocks, the file's next ones, unless the same were found already. `key`, of these bytes, is the last one
+    /// that was made.
     fn place(
         &mut self,
         key: super::known::Key,
@@ -177,6 +178,7 @@ impl<'a> Store<'a> {
             None => {
                 let start = self.sink.block();
                 self.sink.commit(length)?;
+                self.sink.hashed(self.known.digests());
                 self.known.insert(key, start);
                 start
             }

@@ -25,9 +25,10 @@ pub(super) struct Known {
 }
 
 impl Known {
-    pub(super) fn new(block_size: BlockSize) -> Self {
-        let params = Params { salt: Salt::default(), ..Params::default() };
-        let hasher = BlockHasher::new(&params);
+    /// `params` say what is hashed with, SHA-256 with some salt, or none.
+    pub(super) fn new(block_size: BlockSize, params: Option<&Params>) -> Self {
+        let unsalted = Params { salt: Salt::default(), ..Params::default() };
+        let hasher = BlockHasher::new(params.unwrap_or(&unsalted));
         Self { hasher, block_size, digests: Vec::new(), blocks: HashMap::new() }
     }
 
@@ -36,6 +37,11 @@ impl Known {
         self.digests.resize(blocks.len() / self.block_size.bytes() * DIGEST, 0);
         self.hasher.hash_blocks(blocks, self.block_size, &mut self.digests, DIGEST);
         Sha256::digest(&self.digests).into()
+    }
+
+    /// The digests of the blocks that the last key is of.
+    pub(super) fn digests(&self) -> &[u8] {
+        &self.digests
     }
 
     /// The first block of the same bytes.

@@ -60,6 +60,7 @@ pub use error::{Error, PathProblem};
 use self::content::{Source, Store};
 use self::layout::Layout;
 use self::node::{Body, Node};
+#[cfg(feature = "layer")]
 pub(crate) use self::sink::Target;
 use self::sink::{Direct, Sink};
 use self::tree::Tree;
@@ -179,7 +180,7 @@ impl<'a> Writer<'a> {
     }
 
     /// As [`Writer::new`], for whoever does more with the image than writing it.
-    pub(crate) fn handing_to(out: Box<dyn Target + 'a>, options: Options) -> Result<Self, Error> {
+    pub(crate) fn handing_to(out: Box<dyn sink::Target + 'a>, options: Options) -> Result<Self, Error> {
         let block_size = options.block_size;
         if block_size.get() > MOST_BLOCK {
             return Err(Error::BlockSize(block_size.get()));

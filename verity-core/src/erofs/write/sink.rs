@@ -4,22 +4,28 @@ use super::Error;
 use crate::block::BlockSize;
 use crate::erofs::format::NULL_ADDRESS;
 use crate::io::WriteAt;
+use crate::params::Params;
 
 /// How much is written at once, but for what is left of a block.
-pub(crate) const BUFFER: usize = 1 << 20;
+const BUFFER: usize = 1 << 20;
 
 /// Where the image goes, piece by piece.
 pub(crate) trait Target {
-    /// Takes whole blocks, which belong at `offset`, and gives a buffer for the next ones, of whatever length and content. Pieces come in their
-    /// order, but for the superblock's, which comes last.
-    fn take(&mut self, blocks: Vec<u8>, offset: u64) -> Result<Vec<u8>, Error>;
+    /// What the image's blocks are hashed with, if somebody has a use for that: with SHA-256, since that also tells whether two blocks are one.
+    fn wants(&self) -> Option<&Params> {
+        None
+    }
+
+    /// Takes whole blocks, which belong at `offset`, with the digests of the first ones, if they are wanted. Gives a buffer for the next ones, of
+    /// whatever length and content. Pieces come in their order, but for the superblock's, which comes last.
+    fn take(&mut self, blocks: Vec<u8>, offset: u64, digests: Vec<u8>) -> Result<Vec<u8>, Error>;
 }
 
 /// Writes each piece before there is another one.
 pub(super) struct Direct<'a>(pub(super) &'a dyn WriteAt);
 
 impl Target for Direct<'_> {
-    fn take(&mut self, blocks: Vec<u8>, offset: u64) -> Result<Vec<u8>, Error> {
+    fn take(&mut self, blocks: Vec<u8>, offset: u64, _: Vec<u8>) -> Result<Vec<u8>, Error> {
         self.0.write_all_at(&blocks, offset).map_err(|source| Error::Write { offset, source })?;
         Ok(blocks)
     }
@@ -36,6 +42,8 @@ pub(super) struct Sink<'a> {
     buffer: Vec<u8>,
     /// How much of the buffer is the image's already.
     filled: usize,
+    /// The digests of the buffer's first blocks, where they are wanted.
+    digests: Vec<u8>,
 }
 
 impl<'a> Sink<'a> {
@@ -44,7 +52,7 @@ impl<'a> Sink<'a> {
         // The last address stands for a hole.
         let most = u64::from(NULL_ADDRESS).min(max_size / block_size.as_u64());
         let buffer = vec![0; BUFFER + block_size.bytes()];
-        Self { out, block_size, most, start, buffer, filled: 0 }
+        Self { out, block_size, most, start, buffer, filled: 0, digests: Vec::new() }
     }
 
     pub(super) fn block_size(&self) -> BlockSize {
@@ -87,6 +95,18 @@ impl<'a> Sink<'a> {
         Ok(())
     }
 
+    /// What the digests that are handed on are made with.
+    pub(super) fn wants(&self) -> Option<&Params> {
+        self.out.wants()
+    }
+
+    /// Takes the digests of the blocks that were taken last. All content has some, and the metadata behind it has none.
+    pub(super) fn hashed(&mut self, digests: &[u8]) {
+        if self.wants().is_some() {
+            self.digests.extend_from_slice(digests);
+        }
+    }
+
     /// Takes bytes.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         for piece in bytes.chunks(BUFFER) {
@@ -117,7 +137,8 @@ impl<'a> Sink<'a> {
         }
         let begun = self.buffer[whole..self.filled].to_vec();
         self.buffer.truncate(whole);
-        self.buffer = self.out.take(std::mem::take(&mut self.buffer), self.start)?;
+        let digests = std::mem::take(&mut self.digests);
+        self.buffer = self.out.take(std::mem::take(&mut self.buffer), self.start, digests)?;
         self.buffer.resize(BUFFER + self.block_size.bytes(), 0);
         self.buffer[..begun.len()].copy_from_slice(&begun);
         self.start += whole as u64;
@@ -127,6 +148,6 @@ impl<'a> Sink<'a> {
 
     /// Hands on the blocks of the superblock, when all others were.
     pub(super) fn superblock(&mut self, blocks: Vec<u8>) -> Result<(), Error> {
-        self.out.take(blocks, 0).map(drop)
+        self.out.take(blocks, 0, Vec::new()).map(drop)
     }
 }

@@ -44,7 +44,7 @@ impl Input {
         let mut counted = Digested { source: File::open(&tar)?, digest: Sha256::new(), bytes: 0 };
         let mut reader = Reader::new(&mut counted);
         let mut entries = 0;
-        while reader.next_entry().map_err(|error| Stop::failed(error))?.is_some() {
+        while reader.next_entry().map_err(Stop::failed)?.is_some() {
             entries += 1;
         }
         drop(reader);
@@ -83,18 +83,18 @@ pub(super) fn parts(
         let mut tar = Writer::new(Vec::new());
         let mut taken = 0;
         while taken < bytes {
-            let Some(entry) = reader.next_entry().map_err(|error| Stop::failed(error))? else { break };
+            let Some(entry) = reader.next_entry().map_err(Stop::failed)? else { break };
             // A link may lead to another part's file.
             if let EntryKind::File { size, .. } = entry.kind {
                 tar.add(&entry.path, &entry.attributes, &entry.kind, &mut reader.content())
-                    .map_err(|error| Stop::failed(error))?;
+                    .map_err(Stop::failed)?;
                 taken += size;
             }
         }
         if taken == 0 {
             return Err(Stop::failed("the layer is too small for so many parts"));
         }
-        let tar = tar.finish().map_err(|error| Stop::failed(error))?;
+        let tar = tar.finish().map_err(Stop::failed)?;
         let path = scratch.path(&format!("part-{number}"));
         write_gzip(&path, &tar)?;
         parts.push((path, format!("sha256:{}", hex(&Sha256::digest(&tar)))));

@@ -3,7 +3,7 @@
 mod input;
 mod peer;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Instant;
@@ -130,7 +130,7 @@ fn against_peers(bench: &Bench, compression: Compression) -> Result<Measured> {
     compared(&pairs, Ratio::SpeedUp, &format!("mkfs.erofs {} + veritysetup", utils.version), seconds)
 }
 
-/// Where results are checked. What was checked once need not be unpacked again: it has the same root hash.
+/// Where results are checked.
 struct Checked<'a> {
     utils: &'a ErofsUtils,
     veritysetup: &'a Program,
@@ -189,25 +189,23 @@ fn against_decompressor(bench: &Bench, compression: Compression) -> Result<Measu
 
 /// Decompresses to nowhere, with what `verity` has for it, and tells how many bytes there were.
 fn decompress(path: &Path, compression: Compression) -> Result<u64> {
-    fn drain(mut source: impl Read) -> Result<u64> {
-        let mut buffer = vec![0; PIECE];
-        let mut total = 0;
-        loop {
-            match source.read(&mut buffer)? {
-                0 => return Ok(total),
-                count => total += count as u64,
-            }
-        }
-    }
     let source = BufReader::with_capacity(PIECE, std::fs::File::open(path)?);
-    fn decoder(source: impl BufRead, compression: Compression) -> Result<u64> {
-        match compression {
-            Compression::None => drain(source),
-            Compression::Gzip => drain(flate2::bufread::MultiGzDecoder::new(source)),
-            Compression::Zstd => drain(zstd::Decoder::with_buffer(source)?),
+    match compression {
+        Compression::None => drain(source),
+        Compression::Gzip => drain(flate2::bufread::MultiGzDecoder::new(source)),
+        Compression::Zstd => drain(zstd::Decoder::with_buffer(source)?),
+    }
+}
+
+fn drain(mut source: impl Read) -> Result<u64> {
+    let mut buffer = vec![0; PIECE];
+    let mut total = 0;
+    loop {
+        match source.read(&mut buffer)? {
+            0 => return Ok(total),
+            count => total += count as u64,
         }
     }
-    decoder(source, compression)
 }
 
 fn memory(bench: &Bench) -> Result<Measured> {
