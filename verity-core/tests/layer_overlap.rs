@@ -44,6 +44,8 @@ fn sample() -> Vec<u8> {
     tar.file("zeros", &vec![0; 300_000])
         .pax(&[("GNU.sparse.map", b"1048576,5000"), ("GNU.sparse.size", b"9000000")])
         .file("sparse", &noise[..5000])
+        .link("second-name", "large", b'1')
+        .link("symbolic", "large", b'2')
         .file("last", &noise[7..1_500_000])
         .end()
 }
