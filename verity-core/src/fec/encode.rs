@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::field::{self, power};
 use super::layout::Layout;
-use super::message::Segment;
+use super::message::{Segment, read_row};
 use super::multiplier::{Kernel, Multiplier, kernel};
 use crate::block::RootHash;
 use crate::digest::BlockHasher;
@@ -34,7 +34,7 @@ const COLUMNS_OF_MANY: usize = 16 * 1024;
 const FEW_ROOTS: usize = 8;
 
 /// Columns that are added to every sum while they are in the innermost cache.
-const TILE: usize = 8 * 1024;
+const TILE: usize = 4 * 1024;
 
 /// Makes the parity over data and tree, and writes it to its place on `parity`. Nothing is synced.
 ///
@@ -134,7 +134,8 @@ struct Encoder<'a> {
 /// A thread's own.
 #[derive(Default)]
 struct Scratch {
-    row: Vec<u8>,
+    /// Rows that are read and not yet added to the sums, one after the other.
+    rows: Vec<u8>,
     /// One sum after the other.
     sums: Vec<u8>,
     parity: Vec<u8>,
@@ -179,52 +180,41 @@ impl<'a> Encoder<'a> {
     ) -> Result<(), Error> {
         let roots = self.layout.roots();
         let width = usize_of(columns.end - columns.start);
-        let Scratch { row, sums, parity } = scratch;
-        row.resize(width, 0);
+        let Scratch { rows, sums, parity } = scratch;
+        rows.resize(width * Kernel::TERMS, 0);
         sums.clear();
         sums.resize(width * roots.get(), 0);
-        // Rows of zeros only multiply what is there; how often is kept in mind until the next row that counts.
-        let mut pending = 0;
+        let mut steps = Steps::default();
         for index in 0..roots.message() {
             let start = index as u64 * self.layout.codewords() + columns.start;
-            let range = start..start + width as u64;
-            // Most rows are one segment's from end to end, which fills them.
-            let whole = segments.iter().any(|segment| segment.common(&range).as_ref() == Some(&range));
-            if !whole {
-                row.fill(0);
-            }
-            let mut any = false;
-            for segment in segments {
-                if segment.read(&range, row)? {
-                    any = true;
-                } else if whole && segment.common(&range).is_some() {
-                    row.fill(0);
-                }
-                if let Some(common) = segment.common(&range) {
-                    let at = usize_of(common.start - start);
-                    visit(common.start, &row[at..at + usize_of(common.end - common.start)])?;
-                    self.options.observer.advance(common.end - common.start);
-                }
-            }
-            pending += 1;
-            if any {
-                self.fold(sums, row, pending);
-                pending = 0;
+            let row = &mut rows[steps.rows * width..][..width];
+            let any = read_row(segments, &(start..start + width as u64), row, |start, part| {
+                visit(start, part)?;
+                self.options.observer.advance(part.len() as u64);
+                Ok(())
+            })?;
+            steps.take(any);
+            if steps.rows == Kernel::TERMS {
+                self.fold(sums, rows, width, &steps);
+                steps = Steps::default();
             }
         }
-        self.solve(sums, width, pending, parity);
+        self.fold(sums, rows, width, &steps);
+        self.solve(sums, width, steps.zeros, parity);
         Ok(())
     }
 
-    /// Adds a row to each sum, after multiplying that by the `steps`th power of its point.
-    fn fold(&self, sums: &mut [u8], row: &[u8], steps: usize) {
-        let width = row.len();
-        let constants: Vec<&Multiplier> =
-            (0..self.layout.roots().get()).map(|point| Multiplier::of(power(point * steps))).collect();
+    /// Adds rows to each sum, by Horner's rule: after that has been multiplied by its point for each of the rows, those of zeros among them.
+    fn fold(&self, sums: &mut [u8], rows: &[u8], width: usize, steps: &Steps) {
         for start in (0..width).step_by(TILE) {
-            let end = (start + TILE).min(width);
-            for (sum, constant) in sums.chunks_mut(width).zip(&constants) {
-                (self.kernel.fold)(&mut sum[start..end], &row[start..end], constant);
+            let tile = start..(start + TILE).min(width);
+            for (point, sum) in sums.chunks_mut(width).enumerate() {
+                let constant = |steps: usize| Multiplier::of(power(point * steps));
+                let mut terms = [(&[][..], constant(0)); Kernel::TERMS];
+                for ((term, row), &behind) in terms.iter_mut().zip(rows.chunks(width)).zip(&steps.behind) {
+                    *term = (&row[tile.clone()], constant(behind));
+                }
+                self.kernel.combine(&mut sum[tile.clone()], constant(steps.all), &terms[..steps.rows]);
             }
         }
     }
@@ -234,19 +224,22 @@ impl<'a> Encoder<'a> {
         let roots = self.layout.roots().get();
         // The parity's own powers lie below the message's.
         let shift = pending + roots;
-        parity.clear();
+        // The highest power comes first.
+        let mut matrix = parity_matrix(roots);
+        matrix.reverse();
         parity.resize(width * roots, 0);
-        let mut column = vec![0; width];
-        for (position, coefficients) in parity_matrix(roots).iter().rev().enumerate() {
-            column.fill(0);
-            for (point, (sum, &coefficient)) in sums.chunks(width).zip(coefficients).enumerate() {
-                let constant = Multiplier::of(field::multiply(coefficient, power(point * shift)));
-                (self.kernel.add_product)(&mut column, sum, constant);
+        let mut bytes = vec![0; TILE * roots];
+        for start in (0..width).step_by(TILE) {
+            let tile = start..(start + TILE).min(width);
+            bytes.fill(0);
+            for (bytes, coefficients) in bytes.chunks_mut(TILE).zip(&matrix) {
+                for (point, (sum, &coefficient)) in sums.chunks(width).zip(coefficients).enumerate() {
+                    let constant = Multiplier::of(field::multiply(coefficient, power(point * shift)));
+                    let term = (&sum[tile.clone()], constant);
+                    self.kernel.combine(&mut bytes[..tile.len()], Multiplier::of(1), &[term]);
+                }
             }
-            // The highest power comes first.
-            for (byte, target) in column.iter().zip(parity[position..].iter_mut().step_by(roots)) {
-                *target = *byte;
-            }
+            interleave(&bytes, &mut parity[tile.start * roots..tile.end * roots]);
         }
     }
 
@@ -271,6 +264,52 @@ impl<'a> Encoder<'a> {
             length,
             source,
         })
+    }
+}
+
+/// What is known of the rows that were read since rows were last added to the sums.
+#[derive(Default)]
+struct Steps {
+    /// Rows that are kept: those that are not zeros.
+    rows: usize,
+    /// For each of them, how many rows came after it, up to the last one kept.
+    behind: [usize; Kernel::TERMS],
+    /// How many rows there were up to the last one kept. Rows of zeros only multiply what is there.
+    all: usize,
+    /// How many rows of zeros came after it.
+    zeros: usize,
+}
+
+impl Steps {
+    /// Counts a row, which is `kept` unless it is zeros.
+    fn take(&mut self, kept: bool) {
+        self.zeros += 1;
+        if kept {
+            self.behind[..self.rows].iter_mut().for_each(|behind| *behind += self.zeros);
+            self.all += self.zeros;
+            self.rows += 1;
+            self.zeros = 0;
+        }
+    }
+}
+
+/// Puts the bytes of each codeword side by side, from tiles that have one byte of each.
+fn interleave(tiles: &[u8], codewords: &mut [u8]) {
+    match tiles.len() / TILE {
+        // What nearly everybody has; the compiler sees how to do it with vectors.
+        2 => {
+            let (first, second) = tiles.split_at(TILE);
+            for ((codeword, &first), &second) in codewords.as_chunks_mut().0.iter_mut().zip(first).zip(second) {
+                *codeword = [first, second];
+            }
+        }
+        roots => {
+            for (position, tile) in tiles.chunks(TILE).enumerate() {
+                for (target, &byte) in codewords[position..].iter_mut().step_by(roots).zip(tile) {
+                    *target = byte;
+                }
+            }
+        }
     }
 }
 

@@ -29,25 +29,22 @@ impl<'a> Segment<'a> {
     }
 
     /// The bytes of `range` of the message that are this segment's.
-    pub(super) fn common(&self, range: &Range<u64>) -> Option<Range<u64>> {
+    fn common(&self, range: &Range<u64>) -> Option<Range<u64>> {
         let common = range.start.max(self.start)..range.end.min(self.start + self.length);
         (common.start < common.end).then_some(common)
     }
 
-    /// Reads its part of `range` to where it belongs in `row`, which is as long as `range`. False if there is none, or only a hole.
-    pub(super) fn read(&self, range: &Range<u64>, row: &mut [u8]) -> Result<bool, Error> {
-        let Some(common) = self.common(range) else { return Ok(false) };
-        let offset = self.offset + (common.start - self.start);
-        let length = common.end - common.start;
-        if self.source.zeros_until(offset).is_ok_and(|end| end >= offset + length) {
+    /// Fills `buffer` from `start` of the message on, which is all of this segment's. False, and nothing read, if it is a hole.
+    fn read(&self, start: u64, buffer: &mut [u8]) -> Result<bool, Error> {
+        let offset = self.offset + (start - self.start);
+        let length = buffer.len();
+        if self.source.zeros_until(offset).is_ok_and(|end| end >= offset + length as u64) {
             return Ok(false);
         }
-        let at = usize_of(common.start - range.start);
-        let buffer = &mut row[at..at + usize_of(length)];
         self.source.read_exact_at(buffer, offset).map_err(|source| Error::Read {
             device: self.device,
             offset,
-            length: buffer.len(),
+            length,
             source,
         })?;
         Ok(true)
@@ -64,4 +61,30 @@ impl<'a> Segment<'a> {
             source,
         })
     }
+}
+
+/// Reads the bytes of `range` of the message into `row`, which is as long, and shows each segment's part to `visit`, with its place in
+/// the message. False if they are all zeros: holes, or places of no segment, of which nothing was put into `row`.
+pub(super) fn read_row(
+    segments: &[Segment<'_>],
+    range: &Range<u64>,
+    row: &mut [u8],
+    mut visit: impl FnMut(u64, &[u8]) -> Result<(), Error>,
+) -> Result<bool, Error> {
+    let mut any = false;
+    let mut parts = segments.iter().filter_map(|segment| Some((segment, segment.common(range)?))).peekable();
+    // Most rows are one segment's from end to end, which fills them.
+    if parts.peek().is_some_and(|(_, part)| part != range) {
+        row.fill(0);
+    }
+    for (segment, common) in parts {
+        let part = &mut row[usize_of(common.start - range.start)..usize_of(common.end - range.start)];
+        if segment.read(common.start, part)? {
+            any = true;
+        } else {
+            part.fill(0);
+        }
+        visit(common.start, part)?;
+    }
+    Ok(any)
 }
