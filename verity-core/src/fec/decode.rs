@@ -11,7 +11,7 @@ use std::fmt;
 use super::codeword::{Corrector, weights};
 use super::field::power;
 use super::layout::{CODEWORD, Layout};
-use super::message::{Segment, read_row};
+use super::message::{Rows, Segment};
 use super::multiplier::{Kernel, Multiplier, kernel};
 use crate::io::{ReadAt, usize_of};
 use crate::tree::{Device, Error};
@@ -269,11 +269,8 @@ impl<'a> Decoder<'a> {
         let size = self.layout.block_size().bytes();
         let start = row as u64 * self.layout.codewords() + first * size as u64;
         let read = |start: u64, part: &mut [u8]| {
-            let any = read_row(&self.segments, &(start..start + part.len() as u64), part, |_, _| Ok(()))?;
-            if !any {
-                part.fill(0);
-            }
-            Ok::<(), Error>(())
+            part.fill(0);
+            Rows::new(&self.segments).read(&(start..start + part.len() as u64), part, |_, _| Ok(()))
         };
         if read(start, buffer).is_ok() {
             return Vec::new();

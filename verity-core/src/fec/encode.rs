@@ -13,8 +13,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::field::{self, power};
 use super::layout::Layout;
-use super::message::{Segment, read_row};
+use super::leaves::{Leaves, Visitor};
+use super::message::{Rows, Segment};
 use super::multiplier::{Kernel, Multiplier, kernel};
+use crate::aligned::Aligned;
 use crate::block::RootHash;
 use crate::digest::BlockHasher;
 use crate::geometry::Geometry;
@@ -24,21 +26,25 @@ use crate::progress::Phase;
 use crate::tree::{Builder, Device, Error, LevelHasher, Options};
 use crate::workers;
 
-/// Columns that a thread takes at a time: a row's share is then one read, and the sums stay in the core's cache.
+/// Columns that a thread takes at a time: enough blocks of a row for all lanes of the hashing kernels, few enough for the sums to stay in the core's
+/// cache. With half of it hashing takes twice as long, with twice of it the sums do.
 const COLUMNS: usize = 64 * 1024;
 
-/// The same for many parity bytes, whose sums take more of the cache.
-const COLUMNS_OF_MANY: usize = 16 * 1024;
+/// The most strips in a job: leaves of neighbouring strips are written together.
+const STRIPS: u64 = 4;
 
-/// More parity bytes than this are many.
-const FEW_ROOTS: usize = 8;
+/// Each thread gets so many jobs at least, where there is enough work: at the end of it few wait for one.
+const JOBS_OF_A_THREAD: u64 = 8;
+
+/// How many rows are read before they are added to the sums.
+const ROWS: usize = Kernel::TERMS;
 
 /// Columns that are added to every sum while they are in the innermost cache.
 const TILE: usize = 4 * 1024;
 
 /// Makes the parity over data and tree, and writes it to its place on `parity`. Nothing is synced.
 ///
-/// Memory: for each thread `roots + 2` pieces of 64 KiB (16 KiB above 8 roots), whatever the image's size.
+/// Memory: for each thread `2 * roots + 4` pieces of 64 KiB, or of a block if that is larger, whatever the image's size.
 ///
 /// # Errors
 /// [`Error::Read`] if a device cannot be read or ends too early, [`Error::Write`], [`Error::Cancelled`].
@@ -51,14 +57,14 @@ pub fn encode(
 ) -> Result<(), Error> {
     let segments = [Segment::data(data, layout), Segment::hash(hash, layout)];
     options.observer.begin(Phase::Parity, Some(layout.data_bytes() + layout.hash_bytes()));
-    Encoder::new(parity, layout, options).run(&segments, Onto::Nothing, |_, _| Ok(()))
+    Encoder::new(parity, layout, options).run(&segments, Onto::Nothing, || ())
 }
 
 /// Makes the parity again, and counts the blocks of `parity` that differ from it. Blocks that cannot be read, and missing ones, differ.
 ///
 /// This says whether the parity is any good only where data and tree are known to be.
 ///
-/// Memory: as [`encode`], and at least `2 * roots + 2` blocks for each thread.
+/// Memory: as [`encode`].
 ///
 /// # Errors
 /// As [`encode`].
@@ -72,7 +78,7 @@ pub fn count_differing(
     let segments = [Segment::data(data, layout), Segment::hash(hash, layout)];
     options.observer.begin(Phase::Parity, Some(layout.data_bytes() + layout.hash_bytes()));
     let comparison = Comparison { parity, layout, differing: AtomicU64::new(0) };
-    Encoder::in_whole_blocks(&comparison, layout, options).run(&segments, Onto::Nothing, |_, _| Ok(()))?;
+    Encoder::new(&comparison, layout, options).run(&segments, Onto::Nothing, || ())?;
     Ok(comparison.differing.into_inner())
 }
 
@@ -80,7 +86,7 @@ pub fn count_differing(
 ///
 /// As [`tree::build`](crate::tree::build()), this writes no superblock. Where the layout covers more of the hash device than the tree, that must be there already.
 ///
-/// Memory: as [`encode`], and at least `roots + 2` blocks for each thread.
+/// Memory: as [`encode`], and for each thread the digests of as many data as four pieces of each row are: half a MiB with SHA-256.
 ///
 /// # Errors
 /// As [`encode`]; [`Error::Geometry`] if the layout is not one for the parameters and the geometry.
@@ -95,21 +101,19 @@ pub fn build(
 ) -> Result<RootHash, Error> {
     layout.check_geometry(params, geometry)?;
     let hasher = BlockHasher::new(params);
-    let leaves = LevelHasher::new(&hasher, 0, params);
+    let hasher_of_leaves = LevelHasher::new(&hasher, 0, params);
     let builder = Builder { data, hash, params, geometry, hasher: &hasher, options };
     let block_size = layout.block_size().as_u64();
     options.observer.begin(Phase::Build, Some(layout.data_bytes() + layout.hash_bytes()));
 
     // Rows and jobs are whole blocks, and so is the data: each piece is.
-    let encoder = Encoder::in_whole_blocks(parity, layout, options);
+    let encoder = Encoder::new(parity, layout, options);
     let over_data = [Segment::data(data, layout)];
-    encoder.run(&over_data, Onto::Nothing, |offset, blocks| {
-        builder.put_leaves(&leaves, offset / block_size, blocks)
-    })?;
+    encoder.run(&over_data, Onto::Nothing, || Leaves::new(&builder, &hasher_of_leaves, block_size))?;
 
     let root = builder.build_upper_levels()?;
     let over_tree = [Segment::hash(hash, layout)];
-    encoder.run(&over_tree, Onto::Parity, |_, _| Ok(()))?;
+    encoder.run(&over_tree, Onto::Parity, || ())?;
     Ok(root)
 }
 
@@ -127,7 +131,7 @@ struct Encoder<'a> {
     layout: &'a Layout,
     options: &'a Options<'a>,
     kernel: &'static Kernel,
-    /// How many columns are a job.
+    /// How many columns are a strip: what is read of a row at a time.
     columns: usize,
 }
 
@@ -135,37 +139,39 @@ struct Encoder<'a> {
 #[derive(Default)]
 struct Scratch {
     /// Rows that are read and not yet added to the sums, one after the other.
-    rows: Vec<u8>,
+    rows: Aligned,
     /// One sum after the other.
-    sums: Vec<u8>,
+    sums: Aligned,
     parity: Vec<u8>,
 }
 
 impl<'a> Encoder<'a> {
     fn new(parity: &'a dyn Storage, layout: &'a Layout, options: &'a Options<'a>) -> Self {
-        let columns = if layout.roots().get() > FEW_ROOTS { COLUMNS_OF_MANY } else { COLUMNS };
+        // Whole blocks, whatever their size.
+        let columns = COLUMNS.max(layout.block_size().bytes());
         Self { parity, layout, options, kernel: kernel(), columns }
     }
 
-    /// As [`new`](Self::new), with jobs of whole blocks, whatever their size.
-    fn in_whole_blocks(parity: &'a dyn Storage, layout: &'a Layout, options: &'a Options<'a>) -> Self {
-        let encoder = Self::new(parity, layout, options);
-        Self { columns: encoder.columns.max(layout.block_size().bytes()), ..encoder }
-    }
-
-    /// Adds `segments` to the parity. `visit` sees each piece of the message that was read, with its place in the message.
-    fn run(
+    /// Adds `segments` to the parity. Each thread has a visitor of its own, which sees what it reads of the message.
+    fn run<V: Visitor>(
         &self,
         segments: &[Segment<'_>],
         onto: Onto,
-        visit: impl Fn(u64, &[u8]) -> Result<(), Error> + Sync,
+        visitor: impl Fn() -> V + Sync,
     ) -> Result<(), Error> {
         let width = self.columns as u64;
-        let end = self.layout.codewords();
-        workers::run(end.div_ceil(width), self.options, Scratch::default, |scratch, job| {
-            let columns = job * width..((job + 1) * width).min(end);
-            self.add_columns(segments, &columns, scratch, &visit)?;
-            self.write(&columns, onto, scratch)
+        let strips = self.layout.codewords().div_ceil(width);
+        // Strips that lie side by side make a job, but for what would leave threads without work.
+        let jobs = JOBS_OF_A_THREAD.saturating_mul(self.options.threads.get() as u64);
+        let per_job = (strips / jobs).clamp(1, STRIPS);
+        let state = || (Scratch::default(), visitor());
+        workers::run(strips.div_ceil(per_job), self.options, state, |(scratch, visitor), job| {
+            for strip in job * per_job..((job + 1) * per_job).min(strips) {
+                let columns = strip * width..((strip + 1) * width).min(self.layout.codewords());
+                self.add_columns(segments, &columns, scratch, visitor)?;
+                self.write(&columns, onto, scratch)?;
+            }
+            visitor.end()
         })?;
         segments.iter().try_for_each(Segment::check_end)
     }
@@ -176,25 +182,25 @@ impl<'a> Encoder<'a> {
         segments: &[Segment<'_>],
         columns: &Range<u64>,
         scratch: &mut Scratch,
-        visit: &impl Fn(u64, &[u8]) -> Result<(), Error>,
+        visitor: &mut impl Visitor,
     ) -> Result<(), Error> {
         let roots = self.layout.roots();
         let width = usize_of(columns.end - columns.start);
         let Scratch { rows, sums, parity } = scratch;
-        rows.resize(width * Kernel::TERMS, 0);
-        sums.clear();
-        sums.resize(width * roots.get(), 0);
-        let mut steps = Steps::default();
+        let rows = rows.bytes(width * ROWS);
+        let sums = sums.bytes(width * roots.get());
+        sums.fill(0);
+        let (mut reader, mut steps) = (Rows::new(segments), Steps::default());
         for index in 0..roots.message() {
             let start = index as u64 * self.layout.codewords() + columns.start;
             let row = &mut rows[steps.rows * width..][..width];
-            let any = read_row(segments, &(start..start + width as u64), row, |start, part| {
-                visit(start, part)?;
+            let any = reader.read(&(start..start + width as u64), row, |start, part| {
+                visitor.piece(start, part)?;
                 self.options.observer.advance(part.len() as u64);
                 Ok(())
             })?;
             steps.take(any);
-            if steps.rows == Kernel::TERMS {
+            if steps.rows == ROWS {
                 self.fold(sums, rows, width, &steps);
                 steps = Steps::default();
             }
@@ -210,7 +216,7 @@ impl<'a> Encoder<'a> {
             let tile = start..(start + TILE).min(width);
             for (point, sum) in sums.chunks_mut(width).enumerate() {
                 let constant = |steps: usize| Multiplier::of(power(point * steps));
-                let mut terms = [(&[][..], constant(0)); Kernel::TERMS];
+                let mut terms = [(&[][..], constant(0)); ROWS];
                 for ((term, row), &behind) in terms.iter_mut().zip(rows.chunks(width)).zip(&steps.behind) {
                     *term = (&row[tile.clone()], constant(behind));
                 }
@@ -249,7 +255,7 @@ impl<'a> Encoder<'a> {
         let Scratch { parity, sums, .. } = scratch;
         let length = parity.len();
         if onto == Onto::Parity {
-            let before = &mut sums[..length];
+            let before = sums.bytes(length);
             self.parity.read_exact_at(before, offset).map_err(|source| Error::Read {
                 device: Device::Parity,
                 offset,
@@ -273,7 +279,7 @@ struct Steps {
     /// Rows that are kept: those that are not zeros.
     rows: usize,
     /// For each of them, how many rows came after it, up to the last one kept.
-    behind: [usize; Kernel::TERMS],
+    behind: [usize; ROWS],
     /// How many rows there were up to the last one kept. Rows of zeros only multiply what is there.
     all: usize,
     /// How many rows of zeros came after it.
@@ -299,7 +305,8 @@ fn interleave(tiles: &[u8], codewords: &mut [u8]) {
         // What nearly everybody has; the compiler sees how to do it with vectors.
         2 => {
             let (first, second) = tiles.split_at(TILE);
-            for ((codeword, &first), &second) in codewords.as_chunks_mut().0.iter_mut().zip(first).zip(second) {
+            for ((codeword, &first), &second) in codewords.as_chunks_mut().0.iter_mut().zip(first).zip(second)
+            {
                 *codeword = [first, second];
             }
         }

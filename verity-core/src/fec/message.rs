@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::layout::Layout;
-use crate::io::{ReadAt, usize_of};
+use crate::io::{ReadAt, is_zero, usize_of};
 use crate::tree::{Device, Error};
 
 /// A part of the message, and where it is read.
@@ -34,20 +34,26 @@ impl<'a> Segment<'a> {
         (common.start < common.end).then_some(common)
     }
 
-    /// Fills `buffer` from `start` of the message on, which is all of this segment's. False, and nothing read, if it is a hole.
-    fn read(&self, start: u64, buffer: &mut [u8]) -> Result<bool, Error> {
-        let offset = self.offset + (start - self.start);
-        let length = buffer.len();
-        if self.source.zeros_until(offset).is_ok_and(|end| end >= offset + length as u64) {
-            return Ok(false);
-        }
+    /// Whether `part` of the message, all of which is this segment's, is known to be a hole.
+    fn is_hole(&self, part: &Range<u64>) -> bool {
+        let offset = self.position(part.start);
+        self.source.zeros_until(offset).is_ok_and(|end| end >= self.position(part.end))
+    }
+
+    /// Fills `buffer` from `start` of the message on, which is all of this segment's.
+    fn read(&self, start: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        let (offset, length) = (self.position(start), buffer.len());
         self.source.read_exact_at(buffer, offset).map_err(|source| Error::Read {
             device: self.device,
             offset,
             length,
             source,
-        })?;
-        Ok(true)
+        })
+    }
+
+    /// Where a byte of the message lies on the segment's device.
+    fn position(&self, at: u64) -> u64 {
+        self.offset + (at - self.start)
     }
 
     /// Fails if the source has become shorter than the segment: one that ends in a hole is otherwise never read there.
@@ -63,28 +69,45 @@ impl<'a> Segment<'a> {
     }
 }
 
-/// Reads the bytes of `range` of the message into `row`, which is as long, and shows each segment's part to `visit`, with its place in
-/// the message. False if they are all zeros: holes, or places of no segment, of which nothing was put into `row`.
-pub(super) fn read_row(
-    segments: &[Segment<'_>],
-    range: &Range<u64>,
-    row: &mut [u8],
-    mut visit: impl FnMut(u64, &[u8]) -> Result<(), Error>,
-) -> Result<bool, Error> {
-    let mut any = false;
-    let mut parts = segments.iter().filter_map(|segment| Some((segment, segment.common(range)?))).peekable();
-    // Most rows are one segment's from end to end, which fills them.
-    if parts.peek().is_some_and(|(_, part)| part != range) {
-        row.fill(0);
+/// Reads pieces of rows.
+pub(super) struct Rows<'a> {
+    segments: &'a [Segment<'a>],
+    /// Whether the last piece was zeros. Only then the next one may well be a hole: to ask costs a call, to read one piece of a hole
+    /// little more.
+    zeros: bool,
+}
+
+impl<'a> Rows<'a> {
+    pub(super) const fn new(segments: &'a [Segment<'a>]) -> Self {
+        Self { segments, zeros: false }
     }
-    for (segment, common) in parts {
-        let part = &mut row[usize_of(common.start - range.start)..usize_of(common.end - range.start)];
-        if segment.read(common.start, part)? {
-            any = true;
-        } else {
-            part.fill(0);
+
+    /// Reads the bytes of `range` of the message into `row`, which is as long, and shows each segment's part to `visit`, with its place in
+    /// the message. False if they are all zeros, of which those that are no segment's were not put into `row`.
+    pub(super) fn read(
+        &mut self,
+        range: &Range<u64>,
+        row: &mut [u8],
+        mut visit: impl FnMut(u64, &[u8]) -> Result<(), Error>,
+    ) -> Result<bool, Error> {
+        let mut any = false;
+        let common = |segment: &'a Segment<'a>| Some((segment, segment.common(range)?));
+        let mut parts = self.segments.iter().filter_map(common).peekable();
+        // Most rows are one segment's from end to end, which fills them.
+        if parts.peek().is_some_and(|(_, part)| part != range) {
+            row.fill(0);
         }
-        visit(common.start, part)?;
+        for (segment, common) in parts {
+            let part = &mut row[usize_of(common.start - range.start)..usize_of(common.end - range.start)];
+            if self.zeros && segment.is_hole(&common) {
+                part.fill(0);
+            } else {
+                segment.read(common.start, part)?;
+                any |= !is_zero(part);
+            }
+            visit(common.start, part)?;
+        }
+        self.zeros = !any;
+        Ok(any)
     }
-    Ok(any)
 }

@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn every_kernel_multiplies() {
         let noise: Vec<u8> =
-            (0..2000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]).collect();
+            (0..2400u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]).collect();
         for kernel in kernels() {
             eprintln!("kernel fec::{}: ran", kernel.name);
             for constant in 0..=255u8 {
