@@ -67,6 +67,11 @@ pub(crate) fn usize_of(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
+/// Whether all bytes are zero. Pieces, so that the compiler takes many bytes at once, and mostly the first piece decides.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    bytes.chunks(256).all(|piece| piece.iter().fold(0, |all, byte| all | byte) == 0)
+}
+
 /// What points to a device is one: a borrowed slice, a shared file.
 macro_rules! forward {
     ($($pointer:ty),*) => {$(

@@ -36,6 +36,7 @@
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
 pub mod algorithm;
+mod aligned;
 pub mod block;
 #[cfg(feature = "device")]
 pub mod device;

@@ -5,9 +5,9 @@ use std::arch::x86_64::{
     _mm256_set1_epi8, _mm256_shuffle_epi8, _mm256_srli_epi64, _mm256_storeu_si256, _mm256_xor_si256,
 };
 
-use super::multiplier::{Kernel, Multiplier, add_product_portable, fold_portable};
+use super::multiplier::{Kernel, Multiplier, Term, combine_from};
 
-static KERNEL: Kernel = Kernel { name: "avx2", fold, add_product };
+static KERNEL: Kernel = Kernel { name: "avx2", one: combine, four: combine };
 
 /// The kernel, if this processor runs it.
 pub(super) fn kernel() -> Option<&'static Kernel> {
@@ -18,42 +18,28 @@ fn is_available() -> bool {
     is_x86_feature_detected!("avx2")
 }
 
-fn fold(sum: &mut [u8], data: &[u8], constant: &Multiplier) {
-    assert!(is_available() && sum.len() == data.len());
-    // SAFETY: the instruction set and the lengths were just checked.
-    unsafe { fold_wide(sum, data, constant) }
-}
-
-fn add_product(sum: &mut [u8], data: &[u8], constant: &Multiplier) {
-    assert!(is_available() && sum.len() == data.len());
-    // SAFETY: the instruction set and the lengths were just checked.
-    unsafe { add_product_wide(sum, data, constant) }
+fn combine<const N: usize>(sum: &mut [u8], scale: &Multiplier, terms: &[Term<'_>; N]) {
+    assert!(is_available());
+    // SAFETY: the instruction set was just checked.
+    unsafe { combine_wide(sum, scale, terms) }
 }
 
 /// # Safety
 /// The processor has AVX2.
 #[target_feature(enable = "avx2")]
-unsafe fn fold_wide(sum: &mut [u8], data: &[u8], constant: &Multiplier) {
-    let tables = tables(constant);
-    let (sums, sum_rest) = sum.as_chunks_mut::<32>();
-    let (chunks, data_rest) = data.as_chunks::<32>();
-    for (sum, data) in sums.iter_mut().zip(chunks) {
-        store(sum, _mm256_xor_si256(product(load(sum), tables), load(data)));
+unsafe fn combine_wide<const N: usize>(sum: &mut [u8], scale: &Multiplier, terms: &[Term<'_>; N]) {
+    let (by, all_tables) = (tables(scale), terms.map(|(_, constant)| tables(constant)));
+    let chunks = terms.map(|(bytes, _)| bytes.as_chunks::<32>().0);
+    let sums = sum.as_chunks_mut::<32>().0;
+    for (at, sum) in sums.iter_mut().enumerate() {
+        let mut total = product(load(sum), by);
+        for (chunks, tables) in chunks.iter().zip(all_tables) {
+            total = _mm256_xor_si256(total, product(load(&chunks[at]), tables));
+        }
+        store(sum, total);
     }
-    fold_portable(sum_rest, data_rest, constant);
-}
-
-/// # Safety
-/// The processor has AVX2.
-#[target_feature(enable = "avx2")]
-unsafe fn add_product_wide(sum: &mut [u8], data: &[u8], constant: &Multiplier) {
-    let tables = tables(constant);
-    let (sums, sum_rest) = sum.as_chunks_mut::<32>();
-    let (chunks, data_rest) = data.as_chunks::<32>();
-    for (sum, data) in sums.iter_mut().zip(chunks) {
-        store(sum, _mm256_xor_si256(product(load(data), tables), load(sum)));
-    }
-    add_product_portable(sum_rest, data_rest, constant);
+    let done = sums.len() * 32;
+    combine_from(done, sum, scale, terms);
 }
 
 #[target_feature(enable = "avx2")]

@@ -11,7 +11,7 @@ use std::fmt;
 use super::codeword::{Corrector, weights};
 use super::field::power;
 use super::layout::{CODEWORD, Layout};
-use super::message::Segment;
+use super::message::{Rows, Segment};
 use super::multiplier::{Kernel, Multiplier, kernel};
 use crate::io::{ReadAt, usize_of};
 use crate::tree::{Device, Error};
@@ -173,7 +173,7 @@ impl<'a> Decoder<'a> {
     fn add(&self, block: &[u8], row: usize, weights: &[[u8; CODEWORD]], sums: &mut [u8]) {
         for (sum, weights) in sums.chunks_mut(block.len()).zip(weights) {
             if weights[row] != 0 {
-                (self.kernel.add_product)(sum, block, Multiplier::of(weights[row]));
+                self.kernel.combine(sum, Multiplier::of(1), &[(block, Multiplier::of(weights[row]))]);
             }
         }
     }
@@ -242,7 +242,7 @@ impl<'a> Decoder<'a> {
         let mut unreadable = Vec::new();
         let mut fold = |block: &[u8]| {
             for (point, sum) in syndromes.chunks_mut(size).enumerate() {
-                (self.kernel.fold)(sum, block, Multiplier::of(power(point)));
+                self.kernel.combine(sum, Multiplier::of(power(point)), &[(block, Multiplier::of(1))]);
             }
         };
         let mut buffer = vec![0; size];
@@ -270,8 +270,7 @@ impl<'a> Decoder<'a> {
         let start = row as u64 * self.layout.codewords() + first * size as u64;
         let read = |start: u64, part: &mut [u8]| {
             part.fill(0);
-            let range = start..start + part.len() as u64;
-            self.segments.iter().try_for_each(|segment| segment.read(&range, part).map(drop))
+            Rows::new(&self.segments).read(&(start..start + part.len() as u64), part, |_, _| Ok(()))
         };
         if read(start, buffer).is_ok() {
             return Vec::new();

@@ -13,8 +13,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::field::{self, power};
 use super::layout::Layout;
-use super::message::Segment;
+use super::leaves::{Leaves, Visitor};
+use super::message::{Rows, Segment};
 use super::multiplier::{Kernel, Multiplier, kernel};
+use crate::aligned::Aligned;
 use crate::block::RootHash;
 use crate::digest::BlockHasher;
 use crate::geometry::Geometry;
@@ -24,21 +26,25 @@ use crate::progress::Phase;
 use crate::tree::{Builder, Device, Error, LevelHasher, Options};
 use crate::workers;
 
-/// Columns that a thread takes at a time: a row's share is then one read, and the sums stay in the core's cache.
+/// Columns that a thread takes at a time: enough blocks of a row for all lanes of the hashing kernels, few enough for the sums to stay in the core's
+/// cache. With half of it hashing takes twice as long, with twice of it the sums do.
 const COLUMNS: usize = 64 * 1024;
 
-/// The same for many parity bytes, whose sums take more of the cache.
-const COLUMNS_OF_MANY: usize = 16 * 1024;
+/// The most strips in a job: leaves of neighbouring strips are written together.
+const STRIPS: u64 = 4;
 
-/// More parity bytes than this are many.
-const FEW_ROOTS: usize = 8;
+/// Each thread gets so many jobs at least, where there is enough work: at the end of it few wait for one.
+const JOBS_OF_A_THREAD: u64 = 8;
+
+/// How many rows are read before they are added to the sums.
+const ROWS: usize = Kernel::TERMS;
 
 /// Columns that are added to every sum while they are in the innermost cache.
-const TILE: usize = 8 * 1024;
+const TILE: usize = 4 * 1024;
 
 /// Makes the parity over data and tree, and writes it to its place on `parity`. Nothing is synced.
 ///
-/// Memory: for each thread `roots + 2` pieces of 64 KiB (16 KiB above 8 roots), whatever the image's size.
+/// Memory: for each thread `2 * roots + 4` pieces of 64 KiB, or of a block if that is larger, whatever the image's size.
 ///
 /// # Errors
 /// [`Error::Read`] if a device cannot be read or ends too early, [`Error::Write`], [`Error::Cancelled`].
@@ -51,14 +57,14 @@ pub fn encode(
 ) -> Result<(), Error> {
     let segments = [Segment::data(data, layout), Segment::hash(hash, layout)];
     options.observer.begin(Phase::Parity, Some(layout.data_bytes() + layout.hash_bytes()));
-    Encoder::new(parity, layout, options).run(&segments, Onto::Nothing, |_, _| Ok(()))
+    Encoder::new(parity, layout, options).run(&segments, Onto::Nothing, || ())
 }
 
 /// Makes the parity again, and counts the blocks of `parity` that differ from it. Blocks that cannot be read, and missing ones, differ.
 ///
 /// This says whether the parity is any good only where data and tree are known to be.
 ///
-/// Memory: as [`encode`], and at least `2 * roots + 2` blocks for each thread.
+/// Memory: as [`encode`].
 ///
 /// # Errors
 /// As [`encode`].
@@ -72,7 +78,7 @@ pub fn count_differing(
     let segments = [Segment::data(data, layout), Segment::hash(hash, layout)];
     options.observer.begin(Phase::Parity, Some(layout.data_bytes() + layout.hash_bytes()));
     let comparison = Comparison { parity, layout, differing: AtomicU64::new(0) };
-    Encoder::in_whole_blocks(&comparison, layout, options).run(&segments, Onto::Nothing, |_, _| Ok(()))?;
+    Encoder::new(&comparison, layout, options).run(&segments, Onto::Nothing, || ())?;
     Ok(comparison.differing.into_inner())
 }
 
@@ -80,7 +86,7 @@ pub fn count_differing(
 ///
 /// As [`tree::build`](crate::tree::build()), this writes no superblock. Where the layout covers more of the hash device than the tree, that must be there already.
 ///
-/// Memory: as [`encode`], and at least `roots + 2` blocks for each thread.
+/// Memory: as [`encode`], and for each thread the digests of as many data as four pieces of each row are: half a MiB with SHA-256.
 ///
 /// # Errors
 /// As [`encode`]; [`Error::Geometry`] if the layout is not one for the parameters and the geometry.
@@ -95,21 +101,19 @@ pub fn build(
 ) -> Result<RootHash, Error> {
     layout.check_geometry(params, geometry)?;
     let hasher = BlockHasher::new(params);
-    let leaves = LevelHasher::new(&hasher, 0, params);
+    let hasher_of_leaves = LevelHasher::new(&hasher, 0, params);
     let builder = Builder { data, hash, params, geometry, hasher: &hasher, options };
     let block_size = layout.block_size().as_u64();
     options.observer.begin(Phase::Build, Some(layout.data_bytes() + layout.hash_bytes()));
 
     // Rows and jobs are whole blocks, and so is the data: each piece is.
-    let encoder = Encoder::in_whole_blocks(parity, layout, options);
+    let encoder = Encoder::new(parity, layout, options);
     let over_data = [Segment::data(data, layout)];
-    encoder.run(&over_data, Onto::Nothing, |offset, blocks| {
-        builder.put_leaves(&leaves, offset / block_size, blocks)
-    })?;
+    encoder.run(&over_data, Onto::Nothing, || Leaves::new(&builder, &hasher_of_leaves, block_size))?;
 
     let root = builder.build_upper_levels()?;
     let over_tree = [Segment::hash(hash, layout)];
-    encoder.run(&over_tree, Onto::Parity, |_, _| Ok(()))?;
+    encoder.run(&over_tree, Onto::Parity, || ())?;
     Ok(root)
 }
 
@@ -127,44 +131,47 @@ struct Encoder<'a> {
     layout: &'a Layout,
     options: &'a Options<'a>,
     kernel: &'static Kernel,
-    /// How many columns are a job.
+    /// How many columns are a strip: what is read of a row at a time.
     columns: usize,
 }
 
 /// A thread's own.
 #[derive(Default)]
 struct Scratch {
-    row: Vec<u8>,
+    /// Rows that are read and not yet added to the sums, one after the other.
+    rows: Aligned,
     /// One sum after the other.
-    sums: Vec<u8>,
+    sums: Aligned,
     parity: Vec<u8>,
 }
 
 impl<'a> Encoder<'a> {
     fn new(parity: &'a dyn Storage, layout: &'a Layout, options: &'a Options<'a>) -> Self {
-        let columns = if layout.roots().get() > FEW_ROOTS { COLUMNS_OF_MANY } else { COLUMNS };
+        // Whole blocks, whatever their size.
+        let columns = COLUMNS.max(layout.block_size().bytes());
         Self { parity, layout, options, kernel: kernel(), columns }
     }
 
-    /// As [`new`](Self::new), with jobs of whole blocks, whatever their size.
-    fn in_whole_blocks(parity: &'a dyn Storage, layout: &'a Layout, options: &'a Options<'a>) -> Self {
-        let encoder = Self::new(parity, layout, options);
-        Self { columns: encoder.columns.max(layout.block_size().bytes()), ..encoder }
-    }
-
-    /// Adds `segments` to the parity. `visit` sees each piece of the message that was read, with its place in the message.
-    fn run(
+    /// Adds `segments` to the parity. Each thread has a visitor of its own, which sees what it reads of the message.
+    fn run<V: Visitor>(
         &self,
         segments: &[Segment<'_>],
         onto: Onto,
-        visit: impl Fn(u64, &[u8]) -> Result<(), Error> + Sync,
+        visitor: impl Fn() -> V + Sync,
     ) -> Result<(), Error> {
         let width = self.columns as u64;
-        let end = self.layout.codewords();
-        workers::run(end.div_ceil(width), self.options, Scratch::default, |scratch, job| {
-            let columns = job * width..((job + 1) * width).min(end);
-            self.add_columns(segments, &columns, scratch, &visit)?;
-            self.write(&columns, onto, scratch)
+        let strips = self.layout.codewords().div_ceil(width);
+        // Strips that lie side by side make a job, but for what would leave threads without work.
+        let jobs = JOBS_OF_A_THREAD.saturating_mul(self.options.threads.get() as u64);
+        let per_job = (strips / jobs).clamp(1, STRIPS);
+        let state = || (Scratch::default(), visitor());
+        workers::run(strips.div_ceil(per_job), self.options, state, |(scratch, visitor), job| {
+            for strip in job * per_job..((job + 1) * per_job).min(strips) {
+                let columns = strip * width..((strip + 1) * width).min(self.layout.codewords());
+                self.add_columns(segments, &columns, scratch, visitor)?;
+                self.write(&columns, onto, scratch)?;
+            }
+            visitor.end()
         })?;
         segments.iter().try_for_each(Segment::check_end)
     }
@@ -175,56 +182,45 @@ impl<'a> Encoder<'a> {
         segments: &[Segment<'_>],
         columns: &Range<u64>,
         scratch: &mut Scratch,
-        visit: &impl Fn(u64, &[u8]) -> Result<(), Error>,
+        visitor: &mut impl Visitor,
     ) -> Result<(), Error> {
         let roots = self.layout.roots();
         let width = usize_of(columns.end - columns.start);
-        let Scratch { row, sums, parity } = scratch;
-        row.resize(width, 0);
-        sums.clear();
-        sums.resize(width * roots.get(), 0);
-        // Rows of zeros only multiply what is there; how often is kept in mind until the next row that counts.
-        let mut pending = 0;
+        let Scratch { rows, sums, parity } = scratch;
+        let rows = rows.bytes(width * ROWS);
+        let sums = sums.bytes(width * roots.get());
+        sums.fill(0);
+        let (mut reader, mut steps) = (Rows::new(segments), Steps::default());
         for index in 0..roots.message() {
             let start = index as u64 * self.layout.codewords() + columns.start;
-            let range = start..start + width as u64;
-            // Most rows are one segment's from end to end, which fills them.
-            let whole = segments.iter().any(|segment| segment.common(&range).as_ref() == Some(&range));
-            if !whole {
-                row.fill(0);
-            }
-            let mut any = false;
-            for segment in segments {
-                if segment.read(&range, row)? {
-                    any = true;
-                } else if whole && segment.common(&range).is_some() {
-                    row.fill(0);
-                }
-                if let Some(common) = segment.common(&range) {
-                    let at = usize_of(common.start - start);
-                    visit(common.start, &row[at..at + usize_of(common.end - common.start)])?;
-                    self.options.observer.advance(common.end - common.start);
-                }
-            }
-            pending += 1;
-            if any {
-                self.fold(sums, row, pending);
-                pending = 0;
+            let row = &mut rows[steps.rows * width..][..width];
+            let any = reader.read(&(start..start + width as u64), row, |start, part| {
+                visitor.piece(start, part)?;
+                self.options.observer.advance(part.len() as u64);
+                Ok(())
+            })?;
+            steps.take(any);
+            if steps.rows == ROWS {
+                self.fold(sums, rows, width, &steps);
+                steps = Steps::default();
             }
         }
-        self.solve(sums, width, pending, parity);
+        self.fold(sums, rows, width, &steps);
+        self.solve(sums, width, steps.zeros, parity);
         Ok(())
     }
 
-    /// Adds a row to each sum, after multiplying that by the `steps`th power of its point.
-    fn fold(&self, sums: &mut [u8], row: &[u8], steps: usize) {
-        let width = row.len();
-        let constants: Vec<&Multiplier> =
-            (0..self.layout.roots().get()).map(|point| Multiplier::of(power(point * steps))).collect();
+    /// Adds rows to each sum, by Horner's rule: after that has been multiplied by its point for each of the rows, those of zeros among them.
+    fn fold(&self, sums: &mut [u8], rows: &[u8], width: usize, steps: &Steps) {
         for start in (0..width).step_by(TILE) {
-            let end = (start + TILE).min(width);
-            for (sum, constant) in sums.chunks_mut(width).zip(&constants) {
-                (self.kernel.fold)(&mut sum[start..end], &row[start..end], constant);
+            let tile = start..(start + TILE).min(width);
+            for (point, sum) in sums.chunks_mut(width).enumerate() {
+                let constant = |steps: usize| Multiplier::of(power(point * steps));
+                let mut terms = [(&[][..], constant(0)); ROWS];
+                for ((term, row), &behind) in terms.iter_mut().zip(rows.chunks(width)).zip(&steps.behind) {
+                    *term = (&row[tile.clone()], constant(behind));
+                }
+                self.kernel.combine(&mut sum[tile.clone()], constant(steps.all), &terms[..steps.rows]);
             }
         }
     }
@@ -234,19 +230,22 @@ impl<'a> Encoder<'a> {
         let roots = self.layout.roots().get();
         // The parity's own powers lie below the message's.
         let shift = pending + roots;
-        parity.clear();
+        // The highest power comes first.
+        let mut matrix = parity_matrix(roots);
+        matrix.reverse();
         parity.resize(width * roots, 0);
-        let mut column = vec![0; width];
-        for (position, coefficients) in parity_matrix(roots).iter().rev().enumerate() {
-            column.fill(0);
-            for (point, (sum, &coefficient)) in sums.chunks(width).zip(coefficients).enumerate() {
-                let constant = Multiplier::of(field::multiply(coefficient, power(point * shift)));
-                (self.kernel.add_product)(&mut column, sum, constant);
+        let mut bytes = vec![0; TILE * roots];
+        for start in (0..width).step_by(TILE) {
+            let tile = start..(start + TILE).min(width);
+            bytes.fill(0);
+            for (bytes, coefficients) in bytes.chunks_mut(TILE).zip(&matrix) {
+                for (point, (sum, &coefficient)) in sums.chunks(width).zip(coefficients).enumerate() {
+                    let constant = Multiplier::of(field::multiply(coefficient, power(point * shift)));
+                    let term = (&sum[tile.clone()], constant);
+                    self.kernel.combine(&mut bytes[..tile.len()], Multiplier::of(1), &[term]);
+                }
             }
-            // The highest power comes first.
-            for (byte, target) in column.iter().zip(parity[position..].iter_mut().step_by(roots)) {
-                *target = *byte;
-            }
+            interleave(&bytes, &mut parity[tile.start * roots..tile.end * roots]);
         }
     }
 
@@ -256,7 +255,7 @@ impl<'a> Encoder<'a> {
         let Scratch { parity, sums, .. } = scratch;
         let length = parity.len();
         if onto == Onto::Parity {
-            let before = &mut sums[..length];
+            let before = sums.bytes(length);
             self.parity.read_exact_at(before, offset).map_err(|source| Error::Read {
                 device: Device::Parity,
                 offset,
@@ -271,6 +270,53 @@ impl<'a> Encoder<'a> {
             length,
             source,
         })
+    }
+}
+
+/// What is known of the rows that were read since rows were last added to the sums.
+#[derive(Default)]
+struct Steps {
+    /// Rows that are kept: those that are not zeros.
+    rows: usize,
+    /// For each of them, how many rows came after it, up to the last one kept.
+    behind: [usize; ROWS],
+    /// How many rows there were up to the last one kept. Rows of zeros only multiply what is there.
+    all: usize,
+    /// How many rows of zeros came after it.
+    zeros: usize,
+}
+
+impl Steps {
+    /// Counts a row, which is `kept` unless it is zeros.
+    fn take(&mut self, kept: bool) {
+        self.zeros += 1;
+        if kept {
+            self.behind[..self.rows].iter_mut().for_each(|behind| *behind += self.zeros);
+            self.all += self.zeros;
+            self.rows += 1;
+            self.zeros = 0;
+        }
+    }
+}
+
+/// Puts the bytes of each codeword side by side, from tiles that have one byte of each.
+fn interleave(tiles: &[u8], codewords: &mut [u8]) {
+    match tiles.len() / TILE {
+        // What nearly everybody has; the compiler sees how to do it with vectors.
+        2 => {
+            let (first, second) = tiles.split_at(TILE);
+            for ((codeword, &first), &second) in codewords.as_chunks_mut().0.iter_mut().zip(first).zip(second)
+            {
+                *codeword = [first, second];
+            }
+        }
+        roots => {
+            for (position, tile) in tiles.chunks(TILE).enumerate() {
+                for (target, &byte) in codewords[position..].iter_mut().step_by(roots).zip(tile) {
+                    *target = byte;
+                }
+            }
+        }
     }
 }
 

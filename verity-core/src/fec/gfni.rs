@@ -6,9 +6,9 @@ use std::arch::x86_64::{
     _mm512_xor_si512,
 };
 
-use super::multiplier::{Kernel, Multiplier, add_product_portable, fold_portable};
+use super::multiplier::{Kernel, Multiplier, Term, combine_from};
 
-static KERNEL: Kernel = Kernel { name: "gfni", fold, add_product };
+static KERNEL: Kernel = Kernel { name: "gfni", one: combine, four: combine };
 
 /// The kernel, if this processor runs it.
 pub(super) fn kernel() -> Option<&'static Kernel> {
@@ -19,44 +19,30 @@ fn is_available() -> bool {
     is_x86_feature_detected!("gfni") && is_x86_feature_detected!("avx512f")
 }
 
-fn fold(sum: &mut [u8], data: &[u8], constant: &Multiplier) {
-    assert!(is_available() && sum.len() == data.len());
-    // SAFETY: the instruction set and the lengths were just checked.
-    unsafe { fold_wide(sum, data, constant) }
-}
-
-fn add_product(sum: &mut [u8], data: &[u8], constant: &Multiplier) {
-    assert!(is_available() && sum.len() == data.len());
-    // SAFETY: the instruction set and the lengths were just checked.
-    unsafe { add_product_wide(sum, data, constant) }
+fn combine<const N: usize>(sum: &mut [u8], scale: &Multiplier, terms: &[Term<'_>; N]) {
+    assert!(is_available());
+    // SAFETY: the instruction set was just checked.
+    unsafe { combine_wide(sum, scale, terms) }
 }
 
 /// # Safety
 /// The processor has GFNI and AVX-512.
 #[target_feature(enable = "gfni,avx512f")]
-unsafe fn fold_wide(sum: &mut [u8], data: &[u8], constant: &Multiplier) {
-    let matrix = _mm512_set1_epi64(constant.matrix.cast_signed());
-    let (sums, sum_rest) = sum.as_chunks_mut::<64>();
-    let (chunks, data_rest) = data.as_chunks::<64>();
-    for (sum, data) in sums.iter_mut().zip(chunks) {
-        let product = _mm512_gf2p8affine_epi64_epi8::<0>(load(sum), matrix);
-        store(sum, _mm512_xor_si512(product, load(data)));
+unsafe fn combine_wide<const N: usize>(sum: &mut [u8], scale: &Multiplier, terms: &[Term<'_>; N]) {
+    let matrix = |constant: &Multiplier| _mm512_set1_epi64(constant.matrix.cast_signed());
+    let product = |bytes, matrix| _mm512_gf2p8affine_epi64_epi8::<0>(bytes, matrix);
+    let (by, matrices) = (matrix(scale), terms.map(|(_, constant)| matrix(constant)));
+    let chunks = terms.map(|(bytes, _)| bytes.as_chunks::<64>().0);
+    let sums = sum.as_chunks_mut::<64>().0;
+    for (at, sum) in sums.iter_mut().enumerate() {
+        let mut total = product(load(sum), by);
+        for (chunks, matrix) in chunks.iter().zip(matrices) {
+            total = _mm512_xor_si512(total, product(load(&chunks[at]), matrix));
+        }
+        store(sum, total);
     }
-    fold_portable(sum_rest, data_rest, constant);
-}
-
-/// # Safety
-/// The processor has GFNI and AVX-512.
-#[target_feature(enable = "gfni,avx512f")]
-unsafe fn add_product_wide(sum: &mut [u8], data: &[u8], constant: &Multiplier) {
-    let matrix = _mm512_set1_epi64(constant.matrix.cast_signed());
-    let (sums, sum_rest) = sum.as_chunks_mut::<64>();
-    let (chunks, data_rest) = data.as_chunks::<64>();
-    for (sum, data) in sums.iter_mut().zip(chunks) {
-        let product = _mm512_gf2p8affine_epi64_epi8::<0>(load(data), matrix);
-        store(sum, _mm512_xor_si512(product, load(sum)));
-    }
-    add_product_portable(sum_rest, data_rest, constant);
+    let done = sums.len() * 64;
+    combine_from(done, sum, scale, terms);
 }
 
 #[target_feature(enable = "avx512f")]

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::layout::Layout;
-use crate::io::{ReadAt, usize_of};
+use crate::io::{ReadAt, is_zero, usize_of};
 use crate::tree::{Device, Error};
 
 /// A part of the message, and where it is read.
@@ -29,28 +29,31 @@ impl<'a> Segment<'a> {
     }
 
     /// The bytes of `range` of the message that are this segment's.
-    pub(super) fn common(&self, range: &Range<u64>) -> Option<Range<u64>> {
+    fn common(&self, range: &Range<u64>) -> Option<Range<u64>> {
         let common = range.start.max(self.start)..range.end.min(self.start + self.length);
         (common.start < common.end).then_some(common)
     }
 
-    /// Reads its part of `range` to where it belongs in `row`, which is as long as `range`. False if there is none, or only a hole.
-    pub(super) fn read(&self, range: &Range<u64>, row: &mut [u8]) -> Result<bool, Error> {
-        let Some(common) = self.common(range) else { return Ok(false) };
-        let offset = self.offset + (common.start - self.start);
-        let length = common.end - common.start;
-        if self.source.zeros_until(offset).is_ok_and(|end| end >= offset + length) {
-            return Ok(false);
-        }
-        let at = usize_of(common.start - range.start);
-        let buffer = &mut row[at..at + usize_of(length)];
+    /// Whether `part` of the message, all of which is this segment's, is known to be a hole.
+    fn is_hole(&self, part: &Range<u64>) -> bool {
+        let offset = self.position(part.start);
+        self.source.zeros_until(offset).is_ok_and(|end| end >= self.position(part.end))
+    }
+
+    /// Fills `buffer` from `start` of the message on, which is all of this segment's.
+    fn read(&self, start: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        let (offset, length) = (self.position(start), buffer.len());
         self.source.read_exact_at(buffer, offset).map_err(|source| Error::Read {
             device: self.device,
             offset,
-            length: buffer.len(),
+            length,
             source,
-        })?;
-        Ok(true)
+        })
+    }
+
+    /// Where a byte of the message lies on the segment's device.
+    fn position(&self, at: u64) -> u64 {
+        self.offset + (at - self.start)
     }
 
     /// Fails if the source has become shorter than the segment: one that ends in a hole is otherwise never read there.
@@ -63,5 +66,48 @@ impl<'a> Segment<'a> {
             length: 1,
             source,
         })
+    }
+}
+
+/// Reads pieces of rows.
+pub(super) struct Rows<'a> {
+    segments: &'a [Segment<'a>],
+    /// Whether the last piece was zeros. Only then the next one may well be a hole: to ask costs a call, to read one piece of a hole
+    /// little more.
+    zeros: bool,
+}
+
+impl<'a> Rows<'a> {
+    pub(super) const fn new(segments: &'a [Segment<'a>]) -> Self {
+        Self { segments, zeros: false }
+    }
+
+    /// Reads the bytes of `range` of the message into `row`, which is as long, and shows each segment's part to `visit`, with its place in
+    /// the message. False if they are all zeros, of which those that are no segment's were not put into `row`.
+    pub(super) fn read(
+        &mut self,
+        range: &Range<u64>,
+        row: &mut [u8],
+        mut visit: impl FnMut(u64, &[u8]) -> Result<(), Error>,
+    ) -> Result<bool, Error> {
+        let mut any = false;
+        let common = |segment: &'a Segment<'a>| Some((segment, segment.common(range)?));
+        let mut parts = self.segments.iter().filter_map(common).peekable();
+        // Most rows are one segment's from end to end, which fills them.
+        if parts.peek().is_some_and(|(_, part)| part != range) {
+            row.fill(0);
+        }
+        for (segment, common) in parts {
+            let part = &mut row[usize_of(common.start - range.start)..usize_of(common.end - range.start)];
+            if self.zeros && segment.is_hole(&common) {
+                part.fill(0);
+            } else {
+                segment.read(common.start, part)?;
+                any |= !is_zero(part);
+            }
+            visit(common.start, part)?;
+        }
+        self.zeros = !any;
+        Ok(any)
     }
 }

@@ -13,6 +13,7 @@ mod field;
 #[allow(unsafe_code)]
 mod gfni;
 mod layout;
+mod leaves;
 mod message;
 mod multiplier;
 

@@ -45,13 +45,39 @@ impl Multiplier {
     }
 }
 
-/// What an instruction set provides. Slices are of equal length.
+/// A run of bytes, and what it is multiplied by.
+pub(super) type Term<'a> = (&'a [u8], &'a Multiplier);
+
+/// What an instruction set provides: `sum = scale * sum ^ product ^ product ...`, byte by byte, with the products of some terms.
+/// Slices are of equal length.
+///
+/// A sum is loaded and stored once for four terms: with one at a time, that would be most of the work.
 pub(super) struct Kernel {
     pub(super) name: &'static str,
-    /// `sum = constant * sum ^ data`, byte by byte: a step of Horner's rule.
-    pub(super) fold: fn(sum: &mut [u8], data: &[u8], constant: &Multiplier),
-    /// `sum ^= constant * data`
-    pub(super) add_product: fn(sum: &mut [u8], data: &[u8], constant: &Multiplier),
+    pub(super) one: Combine<1>,
+    pub(super) four: Combine<4>,
+}
+
+/// Adds the products of `N` terms.
+pub(super) type Combine<const N: usize> = fn(sum: &mut [u8], scale: &Multiplier, terms: &[Term<'_>; N]);
+
+impl Kernel {
+    /// How many terms are best given at a time.
+    pub(super) const TERMS: usize = 4;
+
+    /// `sum = scale * sum ^ product ^ product ...`; no terms are none to do it for, and leave the sum as it is.
+    pub(super) fn combine(&self, sum: &mut [u8], scale: &Multiplier, terms: &[Term<'_>]) {
+        let (fours, ones) = terms.as_chunks::<{ Self::TERMS }>();
+        let mut scale = scale;
+        for four in fours {
+            (self.four)(sum, scale, four);
+            scale = Multiplier::of(1);
+        }
+        for one in ones.as_chunks().0 {
+            (self.one)(sum, scale, one);
+            scale = Multiplier::of(1);
+        }
+    }
 }
 
 /// The kernels of this machine, the fastest first.
@@ -69,17 +95,23 @@ pub(super) fn kernel() -> &'static Kernel {
     CHOSEN.get_or_init(|| kernels().next().unwrap_or(&PORTABLE))
 }
 
-static PORTABLE: Kernel = Kernel { name: "portable", fold: fold_portable, add_product: add_product_portable };
+static PORTABLE: Kernel = Kernel { name: "portable", one: combine_portable, four: combine_portable };
 
-pub(super) fn fold_portable(sum: &mut [u8], data: &[u8], constant: &Multiplier) {
-    for (sum, data) in sum.iter_mut().zip(data) {
-        *sum = constant.product(*sum) ^ data;
-    }
+fn combine_portable<const N: usize>(sum: &mut [u8], scale: &Multiplier, terms: &[Term<'_>; N]) {
+    combine_from(0, sum, scale, terms);
 }
 
-pub(super) fn add_product_portable(sum: &mut [u8], data: &[u8], constant: &Multiplier) {
-    for (sum, data) in sum.iter_mut().zip(data) {
-        *sum ^= constant.product(*data);
+/// The bytes from `start` on, one at a time: what a wide kernel leaves.
+pub(super) fn combine_from<const N: usize>(
+    start: usize,
+    sum: &mut [u8],
+    scale: &Multiplier,
+    terms: &[Term<'_>; N],
+) {
+    for (at, sum) in sum.iter_mut().enumerate().skip(start) {
+        *sum = terms
+            .iter()
+            .fold(scale.product(*sum), |sum, (bytes, constant)| sum ^ constant.product(bytes[at]));
     }
 }
 
@@ -87,34 +119,38 @@ pub(super) fn add_product_portable(sum: &mut [u8], data: &[u8], constant: &Multi
 mod tests {
     use super::*;
 
-    /// Every kernel against the field's own product: all constants, lengths around a register, unaligned.
+    /// Every kernel against the field's own product: all constants, lengths around a register, unaligned, any number of terms.
     #[test]
     fn every_kernel_multiplies() {
         let noise: Vec<u8> =
-            (0..600u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]).collect();
+            (0..2400u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]).collect();
         for kernel in kernels() {
             eprintln!("kernel fec::{}: ran", kernel.name);
             for constant in 0..=255u8 {
-                let multiplier = Multiplier::of(constant);
                 for length in [0, 1, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200] {
-                    let shift = length % 7;
-                    let (sum, data) = (&noise[shift..][..length], &noise[300 + shift..][..length]);
-                    let check = |work: fn(&mut [u8], &[u8], &Multiplier), expected: &dyn Fn(u8, u8) -> u8| {
-                        let mut found = noise.clone();
-                        work(&mut found[shift..][..length], data, multiplier);
-                        let right: Vec<u8> =
-                            sum.iter().zip(data).map(|(&sum, &data)| expected(sum, data)).collect();
-                        assert_eq!(found[shift..][..length], right, "{} {constant} {length}", kernel.name);
-                        assert_eq!(
-                            found[shift + length..],
-                            noise[shift + length..],
-                            "written behind the end"
-                        );
-                    };
-                    check(kernel.fold, &|sum, data| multiply(constant, sum) ^ data);
-                    check(kernel.add_product, &|sum, data| sum ^ multiply(constant, data));
+                    for count in [0, 1, 2, 4, 7, 8, 9] {
+                        check(kernel, &noise, constant, length, count);
+                    }
                 }
             }
         }
+    }
+
+    fn check(kernel: &Kernel, noise: &[u8], scale: u8, length: usize, count: usize) {
+        let shift = length % 7;
+        let constant = |term: usize| noise[term + usize::from(scale)];
+        let data = |term: usize| &noise[300 + shift + term * 201..][..length];
+        let terms: Vec<_> = (0..count).map(|term| (data(term), Multiplier::of(constant(term)))).collect();
+        let mut found = noise.to_vec();
+        kernel.combine(&mut found[shift..][..length], Multiplier::of(scale), &terms);
+        let right: Vec<u8> = (0..length)
+            .map(|at| {
+                let sum = noise[shift + at];
+                let sum = if count == 0 { sum } else { multiply(scale, sum) };
+                (0..count).fold(sum, |sum, term| sum ^ multiply(constant(term), data(term)[at]))
+            })
+            .collect();
+        assert_eq!(found[shift..][..length], right, "{} {scale} {length} {count}", kernel.name);
+        assert_eq!(found[shift + length..], noise[shift + length..], "written behind the end");
     }
 }

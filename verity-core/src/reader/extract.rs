@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::data::READ_BYTES;
 use super::{Error, VerityReader};
 use crate::block::RootHash;
-use crate::io::{WriteAt, usize_of};
+use crate::io::{WriteAt, is_zero, usize_of};
 use crate::progress::Phase;
 use crate::tree::{self, Device, Options};
 use crate::workers;
@@ -127,10 +127,4 @@ impl Extraction<'_> {
         }
         if from < bytes.len() { Ok(put(from, bytes.len())?) } else { Ok(()) }
     }
-}
-
-/// Ends at the first bytes of nearly any block that holds something else.
-fn is_zero(block: &[u8]) -> bool {
-    // A fold has no early end, so that it becomes a few wide operations.
-    block.chunks(64).all(|piece| piece.iter().fold(0, |all, byte| all | byte) == 0)
 }

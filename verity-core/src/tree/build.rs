@@ -1,5 +1,7 @@
 //! Building: each level from the one below it.
 
+use std::ops::Range;
+
 use super::known::LevelHasher;
 use super::level::{Children, Slots, read};
 use super::runs::Runs;
@@ -66,23 +68,24 @@ impl Builder<'_> {
         hash_top(self.data, self.hash, self.params, self.geometry, self.hasher)
     }
 
-    /// Writes the leaf level's slots of whole data blocks, `first` and those after it, for a caller that reads the data in an order of its
-    /// own. Nothing over a single data block.
-    pub(crate) fn put_leaves(
-        &self,
-        hasher: &LevelHasher<'_>,
-        first: u64,
-        blocks: &[u8],
-    ) -> Result<(), Error> {
-        if self.geometry.levels().is_empty() {
-            return Ok(());
-        }
+    /// What of the leaf level the slots of some whole data blocks are, `first` and those after it, for a caller that reads the data in an order of its own.
+    /// `None` over a single data block, which has no leaf level.
+    pub(crate) fn leaves_of(&self, first: u64, blocks: &[u8]) -> Option<Range<u64>> {
+        let count = (blocks.len() / self.params.data_block_size.bytes()) as u64;
         let slots = Slots::of(self.params);
-        let count = blocks.len() / self.params.data_block_size.bytes();
-        let region = slots.region(&(first..first + count as u64), self.geometry.data_blocks());
-        let mut digests = vec![0; usize_of(region.end - region.start)];
-        slots.fill(hasher, blocks, first, &mut digests, region.start);
-        write(self.hash, Device::Hash, &digests, self.geometry.hash_block_offset(0, 0) + region.start)
+        let region = slots.region(&(first..first + count), self.geometry.data_blocks());
+        (!self.geometry.levels().is_empty()).then_some(region)
+    }
+
+    /// Hashes such blocks into their slots.
+    pub(crate) fn hash_leaves(&self, hasher: &LevelHasher<'_>, first: u64, blocks: &[u8], leaves: &mut [u8]) {
+        let slots = Slots::of(self.params);
+        slots.fill(hasher, blocks, first, leaves, slots.position(first));
+    }
+
+    /// Writes slots of the leaf level, from its byte `start` on.
+    pub(crate) fn write_leaves(&self, start: u64, leaves: &[u8]) -> Result<(), Error> {
+        write(self.hash, Device::Hash, leaves, self.geometry.hash_block_offset(0, 0) + start)
     }
 
     /// Writes the slots in `level` of the children in `runs`; those of the last child with the zeros behind them.

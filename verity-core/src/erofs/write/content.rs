@@ -10,6 +10,7 @@ use super::runs::Runs;
 use super::sink::Sink;
 use super::{Error, Summary};
 use crate::erofs::format::NULL_ADDRESS;
+use crate::io::is_zero;
 
 /// What is looked at as one, in bytes: as a hole, or as something that the image holds already. A multiple of the block size.
 const LEAST_UNIT: u64 = 64 << 10;
@@ -186,9 +187,4 @@ impl<'a> Store<'a> {
         runs.push((length / self.sink.block_size().bytes()) as u64, start);
         Ok(())
     }
-}
-
-/// Whether all bytes are zero. Pieces, so that the compiler takes many bytes at once, and mostly the first piece decides.
-fn is_zero(bytes: &[u8]) -> bool {
-    bytes.chunks(256).all(|piece| piece.iter().fold(0, |all, byte| all | byte) == 0)
 }
