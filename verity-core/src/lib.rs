@@ -49,6 +49,8 @@ pub mod journal;
 #[cfg(feature = "layer")]
 pub mod layer;
 pub mod locate;
+#[cfg(feature = "oci")]
+pub mod oci;
 pub mod params;
 pub mod progress;
 pub mod reader;
