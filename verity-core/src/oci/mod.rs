@@ -12,6 +12,7 @@ mod error;
 mod image;
 mod name;
 mod source;
+pub mod store;
 
 pub use descriptor::{Descriptor, Platform, PlatformError};
 pub use error::{Error, NameError};
