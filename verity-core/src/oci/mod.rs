@@ -9,7 +9,7 @@
 pub mod annotations;
 pub mod build;
 mod descriptor;
-mod document;
+mod encode;
 mod error;
 mod hashing;
 mod image;

@@ -9,7 +9,7 @@ pub use error::Error;
 
 use super::annotations::{ARTIFACT_TYPE, LayerAnnotations};
 use super::descriptor::{Descriptor, Platform};
-use super::document::{self, Manifest};
+use super::encode::{self, Manifest};
 use super::image::Image;
 use super::source::Source;
 use super::store::{REF_NAME, Store};
@@ -126,8 +126,8 @@ pub fn build(
         [image] => image.manifest.clone(),
         several => {
             let manifests: Vec<_> = several.iter().map(|image| image.manifest.clone()).collect();
-            let bytes = document::index(ARTIFACT_TYPE, &manifests, &common_annotations(images));
-            put(store, bytes, document::INDEX)?
+            let bytes = encode::index(ARTIFACT_TYPE, &manifests, &common_annotations(images));
+            put(store, bytes, encode::INDEX)?
         }
     };
     root.artifact_type = Some(ARTIFACT_TYPE.to_owned());
@@ -163,7 +163,7 @@ fn finish(
     }
     let digest = store.put(&image.config.bytes)?;
     let media_type = match &*image.config.descriptor.media_type {
-        DOCKER_CONFIG => document::CONFIG,
+        DOCKER_CONFIG => encode::CONFIG,
         other => other,
     };
     let config = Descriptor::new(media_type, digest, image.config.bytes.len() as u64);
@@ -176,7 +176,7 @@ fn finish(
         subject: &Descriptor::new(subject.media_type.clone(), subject.digest.clone(), subject.size),
         annotations: &image.annotations,
     };
-    let mut manifest = put(store, manifest.encode(), document::MANIFEST)?;
+    let mut manifest = put(store, manifest.encode(), encode::MANIFEST)?;
     manifest.artifact_type = Some(ARTIFACT_TYPE.to_owned());
     manifest.platform.clone_from(&image.platform);
     Ok(BuiltImage { platform: image.platform.clone(), source: subject.clone(), manifest, layers })
