@@ -23,6 +23,8 @@ mod whiteout;
 use std::io::Read;
 
 pub use compression::Compression;
+#[cfg(feature = "oci")]
+pub(crate) use digest::sha256_of;
 pub use digest::{Digest, DigestError};
 pub use error::{Error, Problem};
 pub use export::{ExportError, Exported, export, export_file};

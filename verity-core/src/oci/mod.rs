@@ -7,15 +7,25 @@
 //! What is read and what is refused is in `docs/images.md`.
 
 pub mod annotations;
+mod archive;
+mod config;
 mod descriptor;
+mod directory;
+mod docker;
+mod document;
 mod error;
 mod image;
+mod layout;
+mod media;
 mod name;
+mod positions;
+mod resolve;
 mod source;
 pub mod store;
 
 pub use descriptor::{Descriptor, Platform, PlatformError};
 pub use error::{Error, NameError};
-pub use image::{Config, Image, Images, Layer, LayerKind, Platforms, images};
+pub use image::{Config, Image, Images, Layer, LayerKind, Platforms};
 pub use name::{ImageName, Reference, RegistryName, RegistryReference};
+pub use resolve::images;
 pub use source::{DOCUMENT_MAX, Source, open, read_document};
