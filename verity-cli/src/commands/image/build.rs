@@ -127,8 +127,8 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
         session.note(&images::passed_over(artifacts));
     }
     let groups = groups(images, name, source_name)?;
-    for (name, _) in &groups {
-        refuse_own_source(source_name, dir, name.as_deref())?;
+    for group in &groups {
+        refuse_own_source(source_name, dir, group.name.as_deref())?;
     }
     let store = Store::open(dir).map_err(|error| cannot_store(&error))?;
     session.debug(|| format!("Building {source_name} in {dir:?}."));
@@ -143,7 +143,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     options.threads = arguments.work.threads.unwrap_or_default();
     options.jobs = arguments.jobs.unwrap_or_default();
     let mut built = Vec::with_capacity(groups.len());
-    for (name, images) in groups {
+    for Group { name, images } in groups {
         let one = build_one(&*source, &images, &store, name.as_deref(), &options)
             .map_err(|failure| failure.within(source_name))?;
         built.push((name, one));
@@ -173,26 +173,32 @@ fn build_one(
     build::build(source, images, store, name, options).map_err(|error| failure(&error))
 }
 
-/// The images by the names that they are going to have. Those that an index of the source lists under one name stay together.
-fn groups(
+/// What is going to be listed under one name: an image, or several by an index.
+struct Group {
+    name: Option<String>,
     images: Vec<Image>,
-    name: Option<&str>,
-    source: &ImageName,
-) -> Result<Vec<(Option<String>, Vec<Image>)>, Failure> {
-    let mut groups: Vec<(Option<String>, Vec<Image>)> = Vec::new();
+}
+
+/// The images by the names that they are going to have. Those that an index of the source lists under one name stay together.
+fn groups(images: Vec<Image>, name: Option<&str>, source: &ImageName) -> Result<Vec<Group>, Failure> {
+    let mut groups: Vec<Group> = Vec::new();
     for image in images {
-        match groups.iter_mut().find(|(name, _)| *name == image.reference) {
-            Some((_, images)) => images.push(image),
-            None => groups.push((image.reference.clone(), vec![image])),
+        match groups.iter_mut().find(|group| group.name == image.reference) {
+            Some(group) => group.images.push(image),
+            None => groups.push(Group { name: image.reference.clone(), images: vec![image] }),
         }
     }
     let Some(name) = name else { return Ok(groups) };
-    if groups.len() > 1 {
-        let several = format_args!("{source} has {} images, and DST has one name", groups.len()).to_string();
-        return Err(Failure::argument(several)
-            .hint("say which image, or give DST without a name: each then keeps its own; 'verity image ls' shows them"));
+    match &mut groups[..] {
+        [group] => group.name = Some(name.to_owned()),
+        several => {
+            let message = format!("{source} has {} images, and DST has one name", several.len());
+            return Err(Failure::argument(message).hint(
+                "say which image, or give DST without a name: each then keeps its own; 'verity image ls' shows them",
+            ));
+        }
     }
-    Ok(groups.into_iter().map(|(_, images)| (Some(name.to_owned()), images)).collect())
+    Ok(groups)
 }
 
 /// A source is never written to: in its own layout the result has to have a name of its own.

@@ -39,6 +39,8 @@ const TRIES: usize = 100;
 #[derive(Debug)]
 pub struct Store {
     dir: PathBuf,
+    /// The directory was made for it.
+    is_new: bool,
 }
 
 impl Store {
@@ -54,13 +56,12 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => check_empty(dir)?,
             Err(error) => return Err(StoreError::read(&layout)(error)),
         }
-        match fs::create_dir(dir) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(StoreError::write(dir)(error));
-            }
-            _ => {}
-        }
-        let store = Self { dir: dir.to_owned() };
+        let is_new = match fs::create_dir(dir) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(StoreError::write(dir)(error)),
+        };
+        let store = Self { dir: dir.to_owned(), is_new };
         blob::remove_stale(&store.work());
         layers::remove_stale(&store.layers());
         Ok(store)
@@ -145,8 +146,11 @@ impl Drop for Store {
     fn drop(&mut self) {
         // What is not empty stays; and whoever needs a directory that has just gone makes it anew.
         let blobs = self.dir.join("blobs");
-        for directory in [&self.layers(), &self.work(), &blobs.join("sha256"), &blobs, &self.dir] {
+        for directory in [&self.layers(), &self.work(), &blobs.join("sha256"), &blobs] {
             let _ = fs::remove_dir(directory);
+        }
+        if self.is_new {
+            let _ = fs::remove_dir(&self.dir);
         }
     }
 }
