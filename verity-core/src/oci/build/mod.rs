@@ -148,10 +148,8 @@ fn finish(
 ) -> Result<BuiltImage, Error> {
     let mut layers = Vec::with_capacity(image.layers.len());
     for layer in &image.layers {
-        // Each was planned, and none failed.
-        let Some(layers::Made { blob, annotations, reused }) = made.get(&layer.diff_id) else {
-            return Err(Error::Cancelled);
-        };
+        let made = made.get(&layer.diff_id).ok_or(Error::Thread)?;
+        let layers::Made { blob, annotations, reused } = made;
         layers.push(BuiltLayer {
             source: layer.descriptor.clone(),
             blob: blob.clone(),

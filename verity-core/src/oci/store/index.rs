@@ -1,7 +1,7 @@
 //! The index of a layout, which says what images there are.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read};
 use std::path::Path;
 use std::thread::sleep;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{LAYOUT, Store, StoreError, sync_directory};
+use super::{LAYOUT, Store, StoreError, holds, sync_directory};
 use crate::oci::DOCUMENT_MAX;
 use crate::oci::descriptor::Descriptor;
 use crate::oci::encode;
@@ -84,7 +84,7 @@ pub(super) fn set_image(store: &Store, image: &Descriptor) -> Result<(), StoreEr
     if !layout.exists() {
         replace(store, &layout, LAYOUT)?;
     }
-    if !fs::read(&path).is_ok_and(|found| found == text) {
+    if !holds(&path, &text) {
         replace(store, &path, &text)?;
     }
     sync_directory(&store.dir);
