@@ -5,9 +5,8 @@ use verity_core::algorithm::Algorithm;
 use verity_core::block::BlockSize;
 use verity_core::fec::Roots;
 use verity_core::layer::Limits;
-use verity_core::oci::build::{self, Built, Error};
-use verity_core::oci::store::Store;
-use verity_core::oci::{Image, ImageName, Images, Source};
+use verity_core::oci::build::{self, Built, Error, Wanted};
+use verity_core::oci::{Image, ImageName, Images};
 use verity_core::tree::{self, Threads};
 
 use super::destination::{self, Destination};
@@ -124,12 +123,13 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     options.roots = arguments.fec_roots;
     options.threads = arguments.work.threads.unwrap_or_default();
     options.jobs = arguments.jobs.unwrap_or_default();
-    let mut built = Vec::with_capacity(groups.len());
-    for Group { name, images } in groups {
-        let one = build_one(&*source, &images, destination.store(), name.as_deref(), &options)
-            .map_err(|failure| failure.within(source_name))?;
-        built.push((name, one));
-    }
+    let wanted: Vec<_> = groups
+        .iter()
+        .map(|group| Wanted { reference: group.name.as_deref(), images: &group.images })
+        .collect();
+    let built = build::build(&*source, &wanted, destination.store(), &options)
+        .map_err(|error| failure(&error).within(source_name))?;
+    let built = groups.into_iter().map(|group| group.name).zip(built).collect();
     drop(progress);
     destination.publish(&session.progress())?;
 
@@ -144,16 +144,6 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
         || images_made::built_json(&built),
     )?;
     Ok(Code::Success)
-}
-
-fn build_one(
-    source: &dyn Source,
-    images: &[Image],
-    store: &Store,
-    name: Option<&str>,
-    options: &build::Options<'_>,
-) -> Result<Built, Failure> {
-    build::build(source, images, store, name, options).map_err(|error| failure(&error))
 }
 
 /// What is going to be listed under one name: an image, or several by an index.
