@@ -33,9 +33,9 @@ signal the image is not in DST, but layers that were complete are, and are found
 
 Examples:
   verity image build oci:images:debian oci:verity
+  verity image build oci:images:debian oci-archive:debian.tar
   verity image build oci:images:debian oci:verity:debian-12 --fec-roots 2
   verity image build docker-archive:saved.tar oci:verity --platform linux/amd64
-  verity image build oci:images:debian oci-archive:debian.tar
   verity image build oci:images oci:verity --json | jq -r '.images[].digest'
   skopeo copy --preserve-digests oci:verity:debian docker://registry.example/debian:verity
 
