@@ -8,12 +8,15 @@
 
 pub mod annotations;
 mod archive;
+pub mod build;
 mod config;
 mod descriptor;
 mod directory;
 mod docker;
 mod document;
+mod encode;
 mod error;
+mod hashing;
 mod image;
 mod layout;
 mod media;
@@ -22,6 +25,8 @@ mod positions;
 mod resolve;
 mod source;
 pub mod store;
+pub mod verify;
+mod watcher;
 
 pub use descriptor::{Descriptor, Platform, PlatformError};
 pub use error::{Error, NameError};
@@ -29,3 +34,4 @@ pub use image::{Config, Image, Images, Layer, LayerKind, Platforms};
 pub use name::{ImageName, Reference, RegistryName, RegistryReference};
 pub use resolve::images;
 pub use source::{DOCUMENT_MAX, Source, open, read_document};
+pub use watcher::Watcher;
