@@ -52,7 +52,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     source: SourceArguments,
 
-    /// Where the image is made: oci:DIR[:REFERENCE] or oci-archive:FILE[:REFERENCE]
+    /// Where the image is made: oci:DIR, or a new oci-archive:FILE, with :REFERENCE to name it
     #[arg(value_name = "DST")]
     destination: ImageName,
 
