@@ -9,7 +9,7 @@ use crate::failure::{Code, Failure};
 /// Which images of a source are meant.
 #[derive(Args, Clone, Debug)]
 pub(super) struct SourceArguments {
-    /// The image: oci:DIR[:REFERENCE], oci-archive:FILE[:REFERENCE], docker-archive:FILE[:NAME:TAG], docker://[HOST/]NAME[:TAG]
+    /// The image: oci:DIR, oci-archive:FILE or docker-archive:FILE, with :REFERENCE for one of several, or docker://NAME
     #[arg(value_name = "IMAGE")]
     pub(super) image: ImageName,
 
