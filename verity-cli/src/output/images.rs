@@ -39,7 +39,7 @@ pub(crate) fn passed_over(artifacts: u64) -> String {
 }
 
 fn platform(image: &Image) -> String {
-    image.platform.as_ref().map_or("-".to_owned(), ToString::to_string)
+    image.platform.as_ref().map_or("-".to_owned(), |platform| platform.to_string().escape_debug().to_string())
 }
 
 fn layers_size(image: &Image) -> u64 {

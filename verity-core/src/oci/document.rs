@@ -3,10 +3,11 @@
 //! Container tools are written in Go, whose JSON library takes the last of several members with one name, and takes `Layers` for `layers`. Others take the
 //! first, or only what is written right. A document that says two things would be checked as one and run as the other: it is refused.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use oci_spec::image as spec;
+use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::error::{Error, clip};
@@ -27,6 +28,40 @@ pub(super) fn parse<T: DeserializeOwned>(what: impl fmt::Display, bytes: &[u8]) 
     let value = Unambiguous { free: false }.deserialize(&mut deserializer).map_err(refused)?;
     deserializer.end().map_err(refused)?;
     serde_json::from_value(value).map_err(refused)
+}
+
+/// Reads an index.
+pub(super) fn index(what: &str, bytes: &[u8]) -> Result<spec::ImageIndex, Error> {
+    check_members(what, bytes, &["config", "layers"])?;
+    let index: spec::ImageIndex = parse(what, bytes)?;
+    check_version(what, index.schema_version()).map(|()| index)
+}
+
+/// Reads a manifest.
+pub(super) fn manifest(what: &str, bytes: &[u8]) -> Result<spec::ImageManifest, Error> {
+    check_members(what, bytes, &["manifests", "fsLayers"])?;
+    let manifest: spec::ImageManifest = parse(what, bytes)?;
+    check_version(what, manifest.schema_version()).map(|()| manifest)
+}
+
+/// A document that could be taken for one of another kind is refused: CVE-2021-41190.
+fn check_members(what: &str, bytes: &[u8], foreign: &[&str]) -> Result<(), Error> {
+    let members: BTreeMap<String, IgnoredAny> = parse(what, bytes)?;
+    match foreign.iter().find(|name| members.contains_key(**name)) {
+        Some(name) => {
+            let problem = format!("there is {name:?} in it, which belongs into another kind of document");
+            Err(Error::Document { what: what.to_owned(), problem })
+        }
+        None => Ok(()),
+    }
+}
+
+fn check_version(what: &str, version: u32) -> Result<(), Error> {
+    if version == spec::SCHEMA_VERSION {
+        return Ok(());
+    }
+    let problem = format!("schemaVersion is {version}, and only {} is known", spec::SCHEMA_VERSION);
+    Err(Error::Document { what: what.to_owned(), problem })
 }
 
 /// A value in which no object has two members that somebody could take for one. Nulls are as if they were not there.

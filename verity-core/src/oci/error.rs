@@ -219,7 +219,8 @@ pub(super) fn clip(text: &str) -> String {
 }
 
 fn words(platforms: &[Platform]) -> String {
-    platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    let words = platforms.iter().map(|platform| platform.to_string().escape_debug().to_string());
+    words.collect::<Vec<_>>().join(", ")
 }
 
 fn list(front: &str, names: &[String]) -> String {

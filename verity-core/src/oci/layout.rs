@@ -55,7 +55,7 @@ pub(super) struct TopIndex {
 impl TopIndex {
     /// Reads it; `place` is for messages.
     pub(super) fn parse(place: &str, bytes: Vec<u8>) -> Result<Self, Error> {
-        let index: oci_spec::image::ImageIndex = document::parse(format_args!("{INDEX} of {place}"), &bytes)?;
+        let index = document::index(&format!("{INDEX} of {place}"), &bytes)?;
         let entries = index.manifests().iter().map(Descriptor::try_from).collect::<Result<_, _>>()?;
         // What is read is at most some mebibytes.
         let size = bytes.len() as u64;

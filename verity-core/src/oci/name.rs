@@ -323,3 +323,89 @@ impl fmt::Display for RegistryName {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str) -> String {
+        let name: ImageName = text.parse().unwrap_or_else(|error| panic!("{error}"));
+        let again = name.to_string();
+        assert_eq!(again.parse::<ImageName>().as_ref(), Ok(&name), "{text}");
+        again
+    }
+
+    #[test]
+    fn names_are_skopeos() {
+        let digest = format!("sha256:{}", "0a".repeat(32));
+        for (text, full) in [
+            ("oci:dir", "oci:dir"),
+            ("oci:/a b/c:docker.io/x:1", "oci:/a b/c:docker.io/x:1"),
+            (&format!("oci:dir@{digest}"), &format!("oci:dir:@{digest}")),
+            (&format!("oci:dir:@{digest}"), &format!("oci:dir:@{digest}")),
+            ("oci:dir@2", "oci:dir@2"),
+            ("oci:dir:@2", "oci:dir:@2"),
+            ("oci-archive:a.tar:v1", "oci-archive:a.tar:v1"),
+            ("docker-archive:a.tar", "docker-archive:a.tar"),
+            ("docker-archive:a.tar:busybox", "docker-archive:a.tar:docker.io/library/busybox:latest"),
+            ("docker-archive:a.tar:@0", "docker-archive:a.tar:@0"),
+            ("docker://team/app", "docker://docker.io/team/app:latest"),
+            ("docker://index.docker.io/busybox:1", "docker://docker.io/library/busybox:1"),
+            ("docker://localhost/app", "docker://localhost/app:latest"),
+            ("docker://Host/app", "docker://Host/app:latest"),
+            ("docker://[::1]:5000/app:1", "docker://[::1]:5000/app:1"),
+            (&format!("docker://quay.io/a/b@{digest}"), &format!("docker://quay.io/a/b@{digest}")),
+        ] {
+            assert_eq!(shown(text), full, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_names_no_image_says_why() {
+        let digest = format!("sha256:{}", "0a".repeat(32));
+        for (text, why) in [
+            ("", "oci:DIR"),
+            ("dir", "oci:DIR"),
+            ("docker-daemon:app:1", "oci:DIR"),
+            ("OCI:dir", "oci:DIR"),
+            ("oci:", "path is missing"),
+            ("oci::tag", "path is missing"),
+            ("oci:dir:", "nothing behind the colon"),
+            ("oci:dir:@", "a digest"),
+            ("oci:dir:@-1", "a digest"),
+            ("oci:dir:@99999999999999999999999", "a digest"),
+            ("oci:dir:a\u{1b}b", "control character"),
+            ("oci:di\0r", "NUL"),
+            (&format!("oci:dir:tag@{digest}"), "one of them is enough"),
+            (&format!("docker-archive:a.tar:app@{digest}"), "one of them is enough"),
+            ("docker:busybox", "docker://"),
+            ("docker://", "lower-case"),
+            ("docker://app/", "lower-case"),
+            ("docker://a//b", "lower-case"),
+            ("docker://a/B", "lower-case"),
+            ("docker://a/b___c", "lower-case"),
+            ("docker://a/../b", "lower-case"),
+            ("docker://app:", "a tag has"),
+            ("docker://app:-x", "a tag has"),
+            ("docker://app@sha256:00", "no digest"),
+            (&format!("docker://app:1@{digest}"), "one of them is enough"),
+            ("docker://ho_st.example/app", "host name"),
+            ("docker://host:0/app", "host name"),
+            ("docker://host:99999/app", "host name"),
+            ("docker://[::1/app", "host name"),
+        ] {
+            let error = text.parse::<ImageName>().unwrap_err().to_string();
+            assert!(error.contains(why), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn components_have_single_separators() {
+        for good in ["a", "a-b", "a--b", "a.b", "a_b", "a__b", "0a1"] {
+            assert!(is_component(good), "{good}");
+        }
+        for bad in ["", "-a", "a-", "a..b", "a.-b", "a___b", "A", "a b", "é"] {
+            assert!(!is_component(bad), "{bad}");
+        }
+    }
+}

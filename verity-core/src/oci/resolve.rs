@@ -119,7 +119,7 @@ impl Search<'_> {
         }
         context.depth += 1;
         let what = format!("index {}", descriptor.digest);
-        let index: spec::ImageIndex = read(&what, &self.document(descriptor)?, &["config", "layers"])?;
+        let index = document::index(&what, &self.document(descriptor)?)?;
         check_type(&what, index.media_type().as_ref(), descriptor)?;
         context.annotations.extend(pairs(index.annotations().as_ref()));
         for entry in index.manifests() {
@@ -135,7 +135,7 @@ impl Search<'_> {
     fn manifest(&mut self, descriptor: &Descriptor, context: Context) -> Result<(), Error> {
         let what = format!("manifest {}", descriptor.digest);
         let bytes = self.document(descriptor)?;
-        let manifest: spec::ImageManifest = read(&what, &bytes, &["manifests", "fsLayers"])?;
+        let manifest = document::manifest(&what, &bytes)?;
         check_type(&what, manifest.media_type().as_ref(), descriptor)?;
         let artifact_type = manifest.artifact_type().as_ref().map(|kind| kind.as_ref().to_owned());
         let config = Descriptor::try_from(manifest.config())?;
@@ -182,42 +182,6 @@ fn is_foreign(artifact_type: &str) -> bool {
 
 fn unknown(what: impl std::fmt::Display, media_type: &str) -> Error {
     Error::MediaType { what: what.to_string(), media_type: clip(media_type) }
-}
-
-/// Reads an index or a manifest. One that could be taken for the other is refused: CVE-2021-41190.
-fn read<T: serde::de::DeserializeOwned + HasVersion>(
-    what: &str,
-    bytes: &[u8],
-    never: &[&str],
-) -> Result<T, Error> {
-    let refused = |problem: String| Error::Document { what: what.to_owned(), problem };
-    let members: BTreeMap<String, serde::de::IgnoredAny> = document::parse(what, bytes)?;
-    if let Some(name) = never.iter().find(|name| members.contains_key(**name)) {
-        return Err(refused(format!("there is {name:?} in it, which belongs into another kind of document")));
-    }
-    let document: T = document::parse(what, bytes)?;
-    match document.version() {
-        spec::SCHEMA_VERSION => Ok(document),
-        other => {
-            Err(refused(format!("schemaVersion is {other}, and only {} is known", spec::SCHEMA_VERSION)))
-        }
-    }
-}
-
-trait HasVersion {
-    fn version(&self) -> u32;
-}
-
-impl HasVersion for spec::ImageIndex {
-    fn version(&self) -> u32 {
-        self.schema_version()
-    }
-}
-
-impl HasVersion for spec::ImageManifest {
-    fn version(&self) -> u32 {
-        self.schema_version()
-    }
 }
 
 /// What a document says of itself has to be what was said of it.

@@ -9,7 +9,7 @@ use crate::failure::{Code, Failure};
 /// Which images of a source are meant.
 #[derive(Args, Clone, Debug)]
 pub(super) struct SourceArguments {
-    /// The image: oci:DIR[:REFERENCE], oci-archive:FILE[:REFERENCE], docker-archive:FILE[:NAME:TAG], docker://[HOST/]NAME[:TAG]
+    /// The image: oci:DIR, oci-archive:FILE or docker-archive:FILE, with :REFERENCE for one of several, or docker://NAME
     #[arg(value_name = "IMAGE")]
     pub(super) image: ImageName,
 
@@ -65,6 +65,7 @@ pub(super) fn failed(error: &Error) -> Failure {
         }
         Error::Read { digest, source } => {
             Failure::system(format_args!("blob {digest} cannot be read"), source)
+                .hint("the copy is damaged, or was changed while it was read: copy the image again")
         }
         Error::Missing { .. } => {
             failure.code(Code::NoDevice).hint("the copy is not whole: copy the image again")
@@ -72,13 +73,16 @@ pub(super) fn failed(error: &Error) -> Failure {
         Error::Mismatch { .. } | Error::Size { .. } => failure
             .code(Code::Refused)
             .hint("the copy is damaged, or was changed while it was read: copy the image again"),
-        Error::NoReference { .. } | Error::NoImage { .. } => failure
+        Error::NoImage { .. } => failure
+            .code(Code::NoDevice)
+            .hint("check the name; 'umoci new' and 'skopeo copy' put images into a layout"),
+        Error::NoReference { .. } => failure
             .code(Code::NoDevice)
             .hint("'verity image ls' with the name as far as the path shows what there is"),
         Error::NoPlatform { .. } => {
             failure.code(Code::NoDevice).hint("give one of these as --platform, or none")
         }
         Error::Ambiguous { .. } => failure.hint("select one with @DIGEST in place of the reference"),
-        _ => failure,
+        _ => failure.hint("docs/images.md tells what is read, and what is refused"),
     }
 }
