@@ -11,9 +11,10 @@ use super::annotations::{ARTIFACT_TYPE, LayerAnnotations};
 use super::descriptor::{Descriptor, Platform};
 use super::encode::{self, Manifest};
 use super::image::Image;
+use super::layout;
 use super::media;
 use super::source::Source;
-use super::store::{REF_NAME, Store};
+use super::store::Store;
 use super::watcher::Watcher;
 use crate::algorithm::Algorithm;
 use crate::block::BlockSize;
@@ -138,7 +139,7 @@ pub fn build(
         };
         root.artifact_type = Some(ARTIFACT_TYPE.to_owned());
         if let Some(reference) = reference {
-            root.annotations.insert(REF_NAME.to_owned(), (*reference).to_owned());
+            root.annotations.insert(layout::NAME.to_owned(), (*reference).to_owned());
         }
         built.push(Built { root, images: finished });
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{Store, StoreError};
 use crate::erofs::write::Attributes;
 use crate::layer::tar::{EntryKind, Writer};
+use crate::oci::layout;
 use crate::progress::Observer;
 
 impl Store {
@@ -18,8 +19,8 @@ impl Store {
     /// [`StoreError`]: what the system answers, and that the observer cancelled.
     pub fn archive(&self, out: impl Write, name: &Path, observer: &dyn Observer) -> Result<(), StoreError> {
         let mut archive = Archive { store: self, tar: Writer::new(out), name, observer };
-        archive.file(Path::new("oci-layout"))?;
-        archive.file(Path::new("index.json"))?;
+        archive.file(Path::new(layout::MARKER))?;
+        archive.file(Path::new(layout::INDEX))?;
         archive.folder(Path::new("blobs"))?;
         for algorithm in self.names(Path::new("blobs"))? {
             archive.folder(&algorithm)?;

@@ -14,10 +14,8 @@ use super::{LAYOUT, Store, StoreError, holds, sync_directory};
 use crate::oci::DOCUMENT_MAX;
 use crate::oci::descriptor::Descriptor;
 use crate::oci::encode;
+use crate::oci::layout;
 use crate::oci::media;
-
-/// The annotation that names an image in an index.
-pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// How long a lock is waited for between two tries. It is held for milliseconds.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -51,7 +49,7 @@ pub(super) fn check_layout(path: &Path, text: &[u8]) -> Result<(), StoreError> {
 }
 
 pub(super) fn set_image(store: &Store, image: &Descriptor) -> Result<(), StoreError> {
-    let path = store.dir.join("index.json");
+    let path = store.dir.join(layout::INDEX);
     let failed = |error| StoreError::document(&path, &error);
     let _lock = lock(&store.dir)?;
     let mut fields = read(&path)?;
@@ -65,7 +63,7 @@ pub(super) fn set_image(store: &Store, image: &Descriptor) -> Result<(), StoreEr
     let mut kept = Vec::with_capacity(entries.len() + 1);
     for entry in entries.drain(..) {
         let other: Entry = serde_json::from_str(entry.get()).map_err(failed)?;
-        let name = |annotations: &BTreeMap<String, String>| annotations.get(REF_NAME).cloned();
+        let name = |annotations: &BTreeMap<String, String>| annotations.get(layout::NAME).cloned();
         let replaced = match (name(&image.annotations), other.annotations.as_ref().and_then(name)) {
             (None, None) => other.digest == image.digest.to_string(),
             (ours, theirs) => ours == theirs,
@@ -80,9 +78,9 @@ pub(super) fn set_image(store: &Store, image: &Descriptor) -> Result<(), StoreEr
     kept.extend(new);
     fields.insert("manifests".to_owned(), serde_json::value::to_raw_value(&kept).map_err(failed)?);
     let text = serde_json::to_vec(&fields).map_err(failed)?;
-    let layout = store.dir.join("oci-layout");
-    if !layout.exists() {
-        replace(store, &layout, LAYOUT)?;
+    let marker = store.dir.join(layout::MARKER);
+    if !marker.exists() {
+        replace(store, &marker, LAYOUT)?;
     }
     if !holds(&path, &text) {
         replace(store, &path, &text)?;

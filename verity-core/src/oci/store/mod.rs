@@ -22,10 +22,10 @@ use std::path::{Path, PathBuf};
 
 pub use blob::NewBlob;
 pub use error::StoreError;
-pub(crate) use index::REF_NAME;
 pub use layers::{LayerKey, LayerLock, Slot};
 
 use super::descriptor::Descriptor;
+use super::layout;
 use crate::layer::Digest;
 
 /// What the file `oci-layout` says.
@@ -51,11 +51,16 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotALayout`] for a directory with something else in it; what the system answers.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        let layout = dir.join("oci-layout");
-        match fs::read(&layout) {
-            Ok(text) => index::check_layout(&layout, &text)?,
+        let marker = dir.join(layout::MARKER);
+        match File::open(&marker) {
+            Ok(file) => {
+                let mut text = Vec::new();
+                let read = file.take(layout::MARKER_MAX).read_to_end(&mut text);
+                read.map_err(StoreError::read(&marker))?;
+                index::check_layout(&marker, &text)?;
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => check_empty(dir)?,
-            Err(error) => return Err(StoreError::read(&layout)(error)),
+            Err(error) => return Err(StoreError::read(&marker)(error)),
         }
         let is_new = match fs::create_dir(dir) {
             Ok(()) => true,
@@ -165,7 +170,7 @@ fn check_empty(dir: &Path) -> Result<(), StoreError> {
     };
     for entry in entries {
         let name = entry.map_err(StoreError::read(dir))?.file_name();
-        if !["blobs", ".verity", "oci-layout", "index.json"].iter().any(|own| name == *own) {
+        if !["blobs", ".verity", layout::MARKER, layout::INDEX].iter().any(|own| name == *own) {
             let found = name.to_string_lossy().into_owned();
             return Err(StoreError::NotALayout { path: dir.to_owned(), found });
         }
