@@ -33,6 +33,21 @@ pub struct DigestError {
 }
 
 impl Digest {
+    /// The sha256 digest of `bytes`.
+    #[must_use]
+    pub fn sha256(bytes: &[u8]) -> Self {
+        Self { algorithm: Algorithm::Sha256, bytes: Sha256::digest(bytes).to_vec() }
+    }
+
+    /// The digest of `bytes` in the same algorithm as this one, to be compared with it.
+    #[must_use]
+    pub fn of_same(&self, bytes: &[u8]) -> Self {
+        match self.algorithm {
+            Algorithm::Sha512 => Self { algorithm: self.algorithm, bytes: Sha512::digest(bytes).to_vec() },
+            _ => Self::sha256(bytes),
+        }
+    }
+
     /// The algorithm: sha256 or sha512.
     #[must_use]
     pub const fn algorithm(&self) -> Algorithm {
@@ -79,8 +94,23 @@ impl FromStr for Digest {
     }
 }
 
+/// The sha256 digest of what a reader has.
+#[cfg(feature = "oci")]
+pub(crate) fn sha256_of(mut reader: impl std::io::Read) -> std::io::Result<Digest> {
+    let mut hasher = Hasher::new(None);
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finish().sha256),
+            Ok(count) => hasher.update(&buffer[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Digests a stream.
-pub(super) struct Hasher {
+pub(crate) struct Hasher {
     sha256: Sha256,
     sha512: Option<Sha512>,
     length: u64,
@@ -88,21 +118,21 @@ pub(super) struct Hasher {
 
 /// The digests of a stream, and how long it was.
 #[derive(Clone, Debug)]
-pub(super) struct Digests {
-    pub(super) sha256: Digest,
+pub(crate) struct Digests {
+    pub(crate) sha256: Digest,
     sha512: Option<Digest>,
     /// In bytes.
-    pub(super) length: u64,
+    pub(crate) length: u64,
 }
 
 impl Hasher {
     /// Makes sha256, and what `expected` is to be compared with.
-    pub(super) fn new(expected: Option<&Digest>) -> Self {
+    pub(crate) fn new(expected: Option<&Digest>) -> Self {
         let sha512 = expected.filter(|digest| digest.algorithm == Algorithm::Sha512).map(|_| Sha512::new());
         Self { sha256: Sha256::new(), sha512, length: 0 }
     }
 
-    pub(super) fn update(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.sha256.update(bytes);
         if let Some(sha512) = &mut self.sha512 {
             sha512.update(bytes);
@@ -110,7 +140,7 @@ impl Hasher {
         self.length += bytes.len() as u64;
     }
 
-    pub(super) fn finish(self) -> Digests {
+    pub(crate) fn finish(self) -> Digests {
         let digest = |algorithm, bytes: &[u8]| Digest { algorithm, bytes: bytes.to_vec() };
         Digests {
             sha256: digest(Algorithm::Sha256, &self.sha256.finalize()),
@@ -122,7 +152,7 @@ impl Hasher {
 
 impl Digests {
     /// The one of the same algorithm as `expected`.
-    pub(super) fn like(&self, expected: &Digest) -> &Digest {
+    pub(crate) fn like(&self, expected: &Digest) -> &Digest {
         match &self.sha512 {
             Some(sha512) if expected.algorithm == Algorithm::Sha512 => sha512,
             _ => &self.sha256,

@@ -10,6 +10,7 @@
 //!
 //! Memory: some megabytes for what is on its way, the leaves of the first 4 GiB of the image (32 MiB) where it is hashed while it is written, what the EROFS [writer](crate::erofs::write) keeps of each entry (bounded by [`Limits::entries`] and [`Limits::memory`]), and for zstd the window that the blob asks for, at most 128 MiB.
 
+mod check;
 mod compression;
 mod digest;
 mod error;
@@ -25,8 +26,11 @@ mod whiteout;
 
 use std::io::Read;
 
+pub use check::{Checked, check};
 pub use compression::Compression;
 pub use digest::{Digest, DigestError};
+#[cfg(feature = "oci")]
+pub(crate) use digest::{Hasher, sha256_of};
 pub use error::{Error, Problem};
 pub use export::{ExportError, Exported, export, export_file};
 pub use identity::Identity;
