@@ -180,11 +180,13 @@ impl<R: Read> Reader<R> {
     }
 
     /// Where the stored bytes of the entry that was returned last begin, and how many they are: as long as none of them was read.
+    #[cfg(feature = "oci")]
     pub(crate) const fn content_place(&self) -> (u64, u64) {
         (self.position, self.left)
     }
 
     /// Passes over the rest of the current entry without reading it, in a source that is at the reader's place.
+    #[cfg(feature = "oci")]
     pub(crate) fn seek_over(&mut self) -> io::Result<()>
     where
         R: io::Seek,
