@@ -11,6 +11,8 @@ mod descriptor;
 mod error;
 mod image;
 mod name;
+#[cfg(feature = "registry")]
+pub mod registry;
 mod source;
 pub mod store;
 
