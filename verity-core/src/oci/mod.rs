@@ -7,6 +7,7 @@
 //! What is read and what is refused is in `docs/images.md`.
 
 pub mod annotations;
+pub mod auth;
 pub mod build;
 mod descriptor;
 mod encode;

@@ -3,6 +3,7 @@
 mod build;
 mod inspect;
 mod ls;
+mod registry;
 mod source;
 mod verify;
 
@@ -10,6 +11,7 @@ use clap::{ArgAction, Args, Subcommand};
 
 pub(crate) use build::BuiltImages;
 pub(crate) use inspect::{Compared, Inspected, Role};
+pub(crate) use registry::reading_failure;
 pub(crate) use verify::{VerifiedImage, VerifiedImages};
 
 use crate::cli::help::exit_codes;
@@ -27,6 +29,7 @@ Examples:
   verity image ls oci:images
   verity image inspect oci:images:debian --platform linux/amd64
   verity image inspect docker-archive:saved.tar --base oci:images:debian
+  verity image inspect docker://registry.example/team/app:1 --platform linux/amd64
   verity image build oci:images:debian oci:verity
   verity image verify oci:verity:debian
 

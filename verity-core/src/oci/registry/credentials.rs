@@ -2,10 +2,10 @@
 
 use std::io;
 
-use super::auth_file::{AuthFile, AuthFileError, Credentials, Found};
 use super::error::{Error, Origin};
 use super::{AuthFiles, Helpers, Options, helper, read_bounded};
 use crate::oci::RegistryName;
+use crate::oci::auth::{AuthFile, AuthFileError, Credentials, Found};
 
 /// Credentials, and where they are from.
 #[derive(Clone, Debug, Default)]

@@ -5,8 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::auth_file::AuthFileError;
 use crate::layer::Digest;
+use crate::oci::auth::AuthFileError;
 
 /// Where the credentials came from that a registry was shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::thread;
 use serde::Deserialize;
 
 use super::WAIT;
-use super::auth_file::{Credentials, Secret};
+use crate::oci::auth::{Credentials, Secret};
 
 /// The most bytes of an answer.
 const ANSWER_MAX: u64 = 64 << 10;

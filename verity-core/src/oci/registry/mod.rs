@@ -6,11 +6,10 @@
 //! - Blobs are streams: a connection that breaks or falls silent is made anew, and read on from the byte that was reached. A registry that cannot do
 //!   that starts over, and what is known already is passed over. How often this is tried is bounded, see [`Retries`].
 //! - Every length is bounded before it is read: blobs by their descriptors, documents by [`DOCUMENT_MAX`].
-//! - Credentials come from the files that container tools share, see [`AuthFile`]. They go to the registry and to its token service, never to where a
+//! - Credentials come from the files that container tools share, see [`auth`](super::auth). They go to the registry and to its token service, never to where a
 //!   redirection leads, never in the clear unless that is allowed ([`Tls`]), and into no message.
 //! - Nothing of the environment is looked at but where the system's certificates are: files, proxies and helpers are given in [`Options`].
 
-mod auth_file;
 mod blob;
 mod challenge;
 mod credentials;
@@ -30,7 +29,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-pub use auth_file::{AuthFile, AuthFileError, Credentials, Found, Secret};
 pub use error::{Error, Origin};
 
 use self::runtime::Runtime;

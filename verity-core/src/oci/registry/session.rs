@@ -8,7 +8,6 @@ use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
 use tokio::time::sleep;
 
-use super::auth_file::{Credentials, DOCKER};
 use super::challenge::{Challenge, strongest};
 use super::credentials::Known;
 use super::error::{Error, Origin};
@@ -16,6 +15,7 @@ use super::retry::Attempts;
 use super::transport::{Answer, Transport, is_good, retry_after};
 use super::{DOCUMENT_MAX, MANIFEST_TYPES, Options, Tls, token};
 use crate::layer::Digest;
+use crate::oci::auth::{Credentials, DOCKER};
 use crate::oci::{Descriptor, RegistryName, RegistryReference};
 
 /// The most bytes of an error's description that are looked at.

@@ -6,9 +6,9 @@ use reqwest::header::HeaderMap;
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 
-use super::auth_file::{Credentials, Secret};
 use super::error::{Error, Origin};
 use super::transport::{Transport, header, host_of, retry_after};
+use crate::oci::auth::{Credentials, Secret};
 
 /// The most bytes of a token service's answer.
 const ANSWER_MAX: u64 = 1 << 20;

@@ -1,4 +1,14 @@
 //! The files in which container tools keep credentials: containers-auth.json(5), and Docker's `config.json`, which is the same but for more fields.
+//!
+//! ```
+//! use verity_core::oci::auth::{AuthFile, Credentials, Found};
+//! let file = AuthFile::parse(br#"{"auths": {"registry.example/team": {"auth": "dXNlcjpwYXNzd29yZA=="}}}"#)?;
+//! let found = file.find("registry.example", "team/app")?;
+//! let Some(Found::Credentials { key, credentials: Credentials::Password { user, .. } }) = found else { panic!() };
+//! assert_eq!((key.as_str(), user.as_str()), ("registry.example/team", "user"));
+//! assert_eq!(file.find("registry.example", "other/app")?, None);
+//! # Ok::<(), verity_core::oci::auth::AuthFileError>(())
+//! ```
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -220,7 +230,7 @@ impl Entry {
 }
 
 /// Docker's registry, which has more than one name.
-pub(super) const DOCKER: &str = "docker.io";
+pub(in crate::oci) const DOCKER: &str = "docker.io";
 
 /// The registry that a key names, whether it is a host or, as of old, a URL. A namespace names none.
 fn host(key: &str) -> &str {
