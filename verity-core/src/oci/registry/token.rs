@@ -7,7 +7,7 @@ use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 
 use super::error::{Error, Origin};
-use super::transport::{Transport, header, host_of, retry_after};
+use super::transport::{Transport, header, host_of, is_loopback, retry_after};
 use crate::oci::auth::{Credentials, Secret};
 
 /// The most bytes of a token service's answer.
@@ -20,9 +20,18 @@ pub(super) struct Request<'a> {
     pub(super) scope: &'a str,
     pub(super) credentials: Option<&'a Credentials>,
     pub(super) origin: &'a Origin,
-    /// The registry's own host, for messages, and whether it is spoken to in the clear.
+    /// The registry's own host, for messages.
     pub(super) registry: &'a str,
-    pub(super) clear: bool,
+    pub(super) clear: Clear,
+}
+
+/// Where a token may be got in the clear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Clear {
+    Nowhere,
+    /// On this machine: a registry there that speaks no TLS has its token service there, too.
+    Loopback,
+    Anywhere,
 }
 
 #[derive(Deserialize)]
@@ -40,9 +49,13 @@ pub(super) async fn get(transport: &Transport, request: &Request<'_>) -> Result<
         problem: problem.to_owned(),
     };
     let mut url = Url::parse(realm).map_err(|_| refused(registry, "its realm is no URL"))?;
+    // Names and passwords in there would be sent. A URL without a host cannot have them.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
     match url.scheme() {
         "https" => {}
-        "http" if *clear => {}
+        "http" if *clear == Clear::Anywhere => {}
+        "http" if *clear == Clear::Loopback && is_loopback(url.host_str().unwrap_or_default()) => {}
         "http" => return Err(refused(registry, "its realm is not secured, and the token would be seen")),
         _ => return Err(refused(registry, "its realm is not HTTP")),
     }
