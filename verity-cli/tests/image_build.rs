@@ -318,7 +318,7 @@ fn bad_sources_are_named_and_leave_nothing() {
     let whole = fs::read(&layer).unwrap();
     let digest = manifest["layers"][1]["digest"].as_str().unwrap();
     let mut flipped = whole.clone();
-    flipped[1000] ^= 1;
+    flipped[100_000] ^= 1;
     for (what, content, code, message) in [
         ("flipped", Some(flipped), 2, "the layer's digest is sha256:"),
         ("shorter", Some(whole[..whole.len() - 1].to_vec()), 2, "bytes, and should have"),
@@ -375,7 +375,7 @@ fn what_cannot_be_is_refused() {
         ("oci:src oci:./src", 5, "would be replaced"),
         ("oci:src:app oci-archive:a.tar", 1, "images are made in layouts"),
         ("oci:src:app docker://localhost/a", 1, "images are made in layouts"),
-        ("oci:src:app oci:dst@0", 1, "a digest or a number"),
+        ("oci:src:app oci:dst:@0", 1, "a digest or a number"),
         ("oci:src:none oci:new", 4, "none"),
         ("oci:nothing:app oci:new", 4, "nothing"),
         ("oci:src:app oci:new --block-size 1024", 1, "1024"),

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 tests! {
     what_umoci_makes_is_built_and_what_is_built_is_read_by_it: [Umoci];
+    umoci_collects_garbage_in_a_layout_with_the_source: [Umoci];
     skopeo_carries_what_is_built_as_it_is: [Umoci, Skopeo];
 }
 
@@ -58,17 +59,30 @@ fn what_umoci_makes_is_built_and_what_is_built_is_read_by_it() {
     for (step, layer) in layers.iter().zip(manifest["layers"].as_array().unwrap()) {
         assert_eq!(step["layer"]["digest"], layer["digest"]);
     }
-    // Its garbage collection keeps all of it, and leaves the memory of layers alone.
-    let before = files(&dst);
-    run(&sandbox, "umoci", "gc --layout dst");
-    assert!(files(&dst) == before);
-    // What it collects is made again.
-    run(&sandbox, "umoci", "rm --image dst:patched");
-    run(&sandbox, "umoci", "gc --layout dst");
-    let report = sandbox.verity("image build --json oci:src oci:dst").json();
-    assert_eq!((report["built_layers"].as_u64(), report["reused_layers"].as_u64()), (Some(1), Some(2)));
-    assert_eq!(document(&dst, &listed(&dst)["patched"]), manifest);
     assert_eq!(sandbox.verity("image verify oci:dst").success(), "");
+}
+
+/// It follows the subject, too: of a layout without the source it says that something is missing.
+fn umoci_collects_garbage_in_a_layout_with_the_source() {
+    let sandbox = source();
+    // What it has left behind itself.
+    run(&sandbox, "umoci", "gc --layout src");
+    let blobs = || files(&sandbox.path("src/blobs"));
+    let built = |name: &str| {
+        let report =
+            sandbox.verity(&format!("image build --json oci:src:{name} oci:src:{name}-verity")).json();
+        report["built_layers"].as_u64().unwrap()
+    };
+    assert_eq!((built("base"), built("patched")), (1, 1));
+    let whole = blobs();
+    run(&sandbox, "umoci", "gc --layout src");
+    assert!(blobs() == whole);
+    run(&sandbox, "umoci", "rm --image src:patched-verity");
+    run(&sandbox, "umoci", "gc --layout src");
+    assert!(blobs().len() < whole.len());
+    // What was collected is made again, and the rest is found.
+    assert_eq!((built("base"), built("patched")), (0, 1));
+    assert!(blobs() == whole);
 }
 
 fn skopeo_carries_what_is_built_as_it_is() {

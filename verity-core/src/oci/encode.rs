@@ -5,13 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::descriptor::{Descriptor, Platform};
-
-/// The media type of a manifest.
-pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-/// The media type of an index.
-pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-/// The media type of a configuration.
-pub(super) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+use super::media::{INDEX, MANIFEST};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -14,6 +14,7 @@ use super::{LAYOUT, Store, StoreError, sync_directory};
 use crate::oci::DOCUMENT_MAX;
 use crate::oci::descriptor::Descriptor;
 use crate::oci::encode;
+use crate::oci::media;
 
 /// The annotation that names an image in an index.
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -114,7 +115,7 @@ fn read(path: &Path) -> Result<Fields, StoreError> {
             file.take(DOCUMENT_MAX + 1).read_to_end(&mut text).map_err(StoreError::read(path))?;
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            text = format!(r#"{{"schemaVersion":2,"mediaType":"{}"}}"#, encode::INDEX).into_bytes();
+            text = format!(r#"{{"schemaVersion":2,"mediaType":"{}"}}"#, media::INDEX).into_bytes();
         }
         Err(error) => return Err(StoreError::read(path)(error)),
     }
