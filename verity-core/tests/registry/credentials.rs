@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::net::TcpStream;
 use std::path::PathBuf;
 
+use verity_core::oci::Source;
 use verity_core::oci::registry::{AuthFiles, Error, Helpers, Origin, Registry};
 
 use crate::server::{Request, Server, answer, close};

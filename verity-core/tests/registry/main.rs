@@ -33,6 +33,7 @@ fn options() -> Options {
 /// `options`, which notice soon that nothing comes.
 fn impatient() -> Options {
     let mut options = options();
+    options.retries.connect = Duration::from_secs(2);
     options.retries.silence = Duration::from_millis(300);
     options
 }

@@ -38,7 +38,9 @@ impl Server {
     pub(crate) fn new(handler: impl Fn(&Request, &mut TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (log, open, over) = (Arc::default(), Arc::default(), Arc::new(AtomicBool::new(false)));
+        let log: Arc<Mutex<Vec<Request>>> = Arc::default();
+        let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+        let over = Arc::new(AtomicBool::new(false));
         let (requests, streams, stop) = (Arc::clone(&log), Arc::clone(&open), Arc::clone(&over));
         let handler: Arc<Handler> = Arc::new(handler);
         let thread = thread::spawn(move || {
@@ -48,11 +50,11 @@ impl Server {
                     break;
                 }
                 let stream = stream.unwrap();
-                Mutex::lock(&streams).unwrap().push(stream.try_clone().unwrap());
+                streams.lock().unwrap().push(stream.try_clone().unwrap());
                 let (handler, requests) = (Arc::clone(&handler), Arc::clone(&requests));
                 workers.push(thread::spawn(move || serve(stream, &*handler, &requests)));
             }
-            for stream in Mutex::lock(&streams).unwrap().drain(..) {
+            for stream in streams.lock().unwrap().drain(..) {
                 // It may be closed already.
                 let _ = stream.shutdown(Shutdown::Both);
             }

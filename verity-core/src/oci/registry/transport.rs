@@ -117,9 +117,10 @@ impl Transport {
 
     async fn send(&self, request: RequestBuilder, url: &Url) -> Result<Response, Error> {
         // It connects first, and that has a limit of its own.
-        match timeout(self.connect.saturating_add(self.silence), request.send()).await {
+        let waited = self.connect.saturating_add(self.silence);
+        match timeout(waited, request.send()).await {
             Ok(sent) => sent.map_err(|error| self.classify(&error, url, "asking")),
-            Err(_) => Err(self.silent(url, "waiting for an answer")),
+            Err(_) => Err(Error::TimedOut { host: host_of(url), what: "waiting for an answer", waited }),
         }
     }
 
@@ -129,7 +130,10 @@ impl Transport {
         match chunk {
             Ok(Ok(chunk)) => Ok(chunk),
             Ok(Err(error)) => Err(self.classify(&error, response.url(), "reading")),
-            Err(_) => Err(self.silent(response.url(), "reading")),
+            Err(_) => {
+                let host = host_of(response.url());
+                Err(Error::TimedOut { host, what: "reading", waited: self.silence })
+            }
         }
     }
 
@@ -145,10 +149,6 @@ impl Transport {
         Ok(Some(body))
     }
 
-    fn silent(&self, url: &Url, what: &'static str) -> Error {
-        Error::TimedOut { host: host_of(url), what, waited: self.silence }
-    }
-
     /// What an error is, from what it was caused by.
     fn classify(&self, error: &reqwest::Error, url: &Url, what: &'static str) -> Error {
         let host = host_of(url);
@@ -158,9 +158,8 @@ impl Transport {
                 let source = io::Error::new(source.kind(), source.to_string());
                 return Error::UnknownHost { host: url.host_str().unwrap_or_default().to_owned(), source };
             }
-            let inner = found.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-            let inner = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-            if let Some(problem) = found.downcast_ref::<rustls::Error>().or(inner) {
+            if let Some(problem) = found.downcast_ref().or_else(|| found.downcast_ref().and_then(tls_problem))
+            {
                 return tls_error(host, problem);
             }
             if let Some(problem) = found.downcast_ref::<io::Error>() {
@@ -184,6 +183,12 @@ impl Transport {
         let what = if error.is_connect() { CONNECTING } else { what };
         Error::Connection { host, what, problem: innermost(error).to_string() }
     }
+}
+
+/// What TLS has to say in an I/O error. Its layers are I/O errors, too, and each hides the one that it wraps from `source`.
+fn tls_problem(error: &io::Error) -> Option<&rustls::Error> {
+    let inner = error.get_ref()?;
+    inner.downcast_ref().or_else(|| inner.downcast_ref().and_then(tls_problem))
 }
 
 fn tls_error(host: String, problem: &rustls::Error) -> Error {
