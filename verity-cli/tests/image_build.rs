@@ -373,8 +373,9 @@ fn what_cannot_be_is_refused() {
         ("oci:src:app oci:src", 5, "would be replaced"),
         ("oci:src:app oci:src:app", 5, "would be replaced"),
         ("oci:src oci:./src", 5, "would be replaced"),
-        ("oci:src:app oci-archive:a.tar", 1, "images are made in layouts"),
-        ("oci:src:app docker://localhost/a", 1, "images are made in layouts"),
+        ("oci:src:app oci-archive:occupied", 5, "exists already"),
+        ("oci:src:app docker-archive:a.tar", 1, "images are made in OCI layouts and archives"),
+        ("oci:src:app docker://localhost/a", 1, "images are made in OCI layouts and archives"),
         ("oci:src:app oci:dst:@0", 1, "a digest or a number"),
         ("oci:src:none oci:new", 4, "none"),
         ("oci:nothing:app oci:new", 4, "nothing"),
@@ -389,4 +390,45 @@ fn what_cannot_be_is_refused() {
     // Under another name, in its own layout.
     build(&sandbox, "oci:src:app oci:src:verity");
     assert_eq!(listed(&sandbox.path("src")).len(), 2);
+}
+
+#[test]
+fn an_archive_is_the_layout_in_a_tar() {
+    let sandbox = source(3);
+    let report = build(&sandbox, "oci:src:app oci:dst");
+    let archived = build(&sandbox, "oci:src:app oci-archive:one.tar --threads 1 --jobs 1");
+    build(&sandbox, "oci:src:app oci-archive:two.tar");
+    assert_eq!(archived["images"][0]["digest"], report["images"][0]["digest"]);
+    assert!(sandbox.read("one.tar") == sandbox.read("two.tar"));
+    assert_eq!(sandbox.verity("image verify oci-archive:one.tar:app").success(), "");
+    fs::create_dir(sandbox.path("unpacked")).unwrap();
+    assert!(sandbox.command("tar", "-C unpacked -xf one.tar").status().unwrap().success());
+    fs::remove_dir_all(sandbox.path("dst/.verity")).unwrap();
+    assert!(files(&sandbox.path("unpacked")) == files(&sandbox.path("dst")));
+    assert_eq!(sandbox.names(), ["dst", "one.tar", "src", "two.tar", "unpacked"]);
+}
+
+#[test]
+fn an_archive_that_was_killed_leaves_nothing_after_the_next() {
+    let sandbox = source(6);
+    let mut command =
+        sandbox.verity_command("image build oci:src:app oci-archive:a.tar --threads 1 --jobs 1");
+    let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+    while !sandbox.names().iter().any(|name| name.ends_with(".tmpdir")) {
+        assert_eq!(child.try_wait().unwrap(), None);
+        sleep(Duration::from_micros(200));
+    }
+    send(&child, Signal::SIGKILL);
+    child.wait().unwrap();
+    assert!(sandbox.names().len() > 1, "it was killed too late");
+    // Another that fails cleans up after itself, too.
+    let manifest = document(&sandbox.path("src"), &listed(&sandbox.path("src"))["app"]);
+    let layer = blob(&sandbox.path("src"), &manifest["layers"][5]);
+    let whole = fs::read(&layer).unwrap();
+    fs::write(&layer, &whole[1..]).unwrap();
+    assert_eq!(sandbox.verity("image build oci:src:app oci-archive:a.tar").code, Some(2));
+    assert_eq!(sandbox.names(), ["src"]);
+    fs::write(&layer, whole).unwrap();
+    sandbox.verity("image build --quiet oci:src:app oci-archive:a.tar").success();
+    assert_eq!(sandbox.names(), ["a.tar", "src"]);
 }

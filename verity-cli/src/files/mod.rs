@@ -11,6 +11,7 @@ mod root_hash;
 pub(crate) mod signature;
 mod target;
 mod temporary;
+mod temporary_folder;
 pub(crate) mod veritytab;
 
 pub(crate) use copy::copy;
@@ -21,3 +22,4 @@ pub(crate) use new_file::NewFile;
 pub(crate) use root_hash::RootHashFile;
 pub(crate) use target::{Plan, Target};
 pub(crate) use temporary::{Temporary, leaf_store, scratch};
+pub(crate) use temporary_folder::TemporaryFolder;

@@ -107,7 +107,7 @@ pub(super) fn folder(target: &Path) -> &Path {
     }
 }
 
-fn prefix(target: &Path) -> OsString {
+pub(super) fn prefix(target: &Path) -> OsString {
     let name = target.file_name().unwrap_or_default().as_bytes();
     let mut prefix = OsString::from(".");
     prefix.push(OsString::from_vec(name[..name.len().min(NAME_BYTES)].to_vec()));

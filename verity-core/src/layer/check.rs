@@ -2,11 +2,11 @@
 
 use std::io::Read;
 
-use super::Options;
 use super::compression::Compression;
 use super::digest::Digest;
 use super::error::Error;
-use super::pipeline::{self, Totals};
+use super::pipeline;
+use super::{Options, check_digests};
 
 /// A blob that was read to its end.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ pub struct Checked {
 /// As [`build`](super::build), apart from what is said of entries, image and tree.
 pub fn check(source: impl Read + Send, options: &Options<'_>) -> Result<Checked, Error> {
     let ((), totals) = pipeline::run(source, options, |_| Ok(()))?;
-    digests(&totals, options)?;
+    check_digests(options, &totals)?;
     Ok(Checked {
         diff_id: totals.tar.sha256,
         digest: totals.blob.sha256,
@@ -39,19 +39,4 @@ pub fn check(source: impl Read + Send, options: &Options<'_>) -> Result<Checked,
         blob_bytes: totals.blob.length,
         tar_bytes: totals.tar.length,
     })
-}
-
-/// Checks the digests that were asked for.
-pub(super) fn digests(totals: &Totals, options: &Options<'_>) -> Result<(), Error> {
-    for (what, expected, found) in
-        [("digest", &options.digest, &totals.blob), ("diffID", &options.diff_id, &totals.tar)]
-    {
-        if let Some(expected) = expected
-            && found.like(expected) != expected
-        {
-            let (expected, found) = (expected.clone(), found.like(expected).clone());
-            return Err(Error::Mismatch { what, expected, found });
-        }
-    }
-    Ok(())
 }

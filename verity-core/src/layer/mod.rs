@@ -122,7 +122,7 @@ pub fn build(source: impl Read + Send, output: &dyn Storage, options: &Options<'
     let known = options.diff_id.is_some() || options.digest.is_some();
     let (imported, totals) =
         pipeline::run(source, options, |stream| import::import(stream, &mut writer, &options.limits, known))?;
-    check::digests(&totals, options)?;
+    check_digests(options, &totals)?;
     let Identity { uuid, salt } = Identity::of(&totals.tar.sha256);
     writer.set_uuid(uuid);
     let image = writer.finish()?;
@@ -160,6 +160,21 @@ pub fn build(source: impl Read + Send, output: &dyn Storage, options: &Options<'
         parity,
         root,
     })
+}
+
+/// Refuses a blob that is not the one that was asked for.
+fn check_digests(options: &Options<'_>, totals: &pipeline::Totals) -> Result<(), Error> {
+    for (what, expected, found) in
+        [("digest", &options.digest, &totals.blob), ("diffID", &options.diff_id, &totals.tar)]
+    {
+        if let Some(expected) = expected
+            && found.like(expected) != expected
+        {
+            let (expected, found) = (expected.clone(), found.like(expected).clone());
+            return Err(Error::Mismatch { what, expected, found });
+        }
+    }
+    Ok(())
 }
 
 /// Makes the tree, and the parity behind it.

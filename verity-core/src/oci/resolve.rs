@@ -18,7 +18,7 @@ use crate::layer::Digest;
 /// How deep indexes may be nested. A loop of indexes would need a digest that contains itself; what claims to be one does not match its digest.
 const DEPTH_MAX: usize = 8;
 /// The most entries of indexes that are looked at.
-const ENTRIES_MAX: u64 = 65_536;
+const ENTRIES_MAX: u64 = 10_000;
 /// What BuildKit says of an attestation, whatever platform it gives that.
 const ATTESTATION: &str = "vnd.docker.reference.type";
 

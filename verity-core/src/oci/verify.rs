@@ -199,12 +199,14 @@ fn one(source: &dyn Source, layer: &Layer, options: &Options<'_>) -> Result<Vec<
                 Ok(blob) => blob,
                 Err(error) => return Ok(vec![Problem::Blob(error)]),
             };
-            let mut expected = layer::Options::default();
-            expected.digest = Some(layer.descriptor.digest.clone());
-            expected.diff_id = Some(layer.diff_id.clone());
-            expected.blob_bytes = Some(layer.descriptor.size);
-            expected.limits = options.limits.clone();
-            expected.engine.observer = &observer;
+            let expected = layer::Options {
+                digest: Some(layer.descriptor.digest.clone()),
+                diff_id: Some(layer.diff_id.clone()),
+                blob_bytes: Some(layer.descriptor.size),
+                limits: options.limits.clone(),
+                engine: tree::Options { observer: &observer, ..tree::Options::default() },
+                ..layer::Options::default()
+            };
             match layer::check(blob, &expected) {
                 Ok(_) => Ok(Vec::new()),
                 Err(layer::Error::Cancelled) => Err(tree::Error::Cancelled.into()),

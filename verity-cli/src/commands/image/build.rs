@@ -1,18 +1,15 @@
 //! `verity image build`: from an image of tars to one of layers with hash trees.
 
-use std::io;
-use std::path::Path;
-
 use clap::Args;
 use verity_core::algorithm::Algorithm;
 use verity_core::block::BlockSize;
 use verity_core::fec::Roots;
 use verity_core::layer::Limits;
-use verity_core::oci::build::{self, Built, Error};
-use verity_core::oci::store::{Store, StoreError};
-use verity_core::oci::{Image, ImageName, Images, Reference, Source};
+use verity_core::oci::build::{self, Built, Error, Wanted};
+use verity_core::oci::{Image, ImageName, Images};
 use verity_core::tree::{self, Threads};
 
+use super::destination::{self, Destination};
 use super::source::{self, SourceArguments};
 use crate::cli::help::exit_codes;
 use crate::cli::options::{Common, WorkOptions};
@@ -29,13 +26,14 @@ root hashes in the manifest, and the image it was made from as its subject. An i
 Digests and diffIDs are checked on the way.
 
 DST is an OCI layout, which is made if there is none: oci:DIR, with a name for the image behind a colon. Without one it has the name that it has in IMAGE. \
-An image of the same name in it is replaced. The same image makes the same bytes everywhere; docs/images.md has the form of the result.
+An image of the same name in it is replaced. Or it is a new OCI archive, oci-archive:FILE. The same image makes the same bytes everywhere; docs/images.md has the form of the result.
 
 A layer that is in DST already is not made again. Several processes may build into one layout at once: each layer is made by one of them. After an error or a \
 signal the image is not in DST, but layers that were complete are, and are found by the next build.
 
 Examples:
   verity image build oci:images:debian oci:verity
+  verity image build oci:images:debian oci-archive:debian.tar
   verity image build oci:images:debian oci:verity:debian-12 --fec-roots 2
   verity image build docker-archive:saved.tar oci:verity --platform linux/amd64
   verity image build docker://registry.example/team/app:1 oci:verity:app
@@ -56,7 +54,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     source: SourceArguments,
 
-    /// Where the image is made: oci:DIR[:REFERENCE]
+    /// Where the image is made: oci:DIR[:REFERENCE] or oci-archive:FILE[:REFERENCE]
     #[arg(value_name = "DST")]
     destination: ImageName,
 
@@ -100,24 +98,7 @@ pub(crate) struct BuiltImages {
 }
 
 pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Failure> {
-    let ImageName::OciLayout { dir, reference } = &arguments.destination else {
-        return Err(Failure::argument(format_args!(
-            "DST {}: images are made in layouts",
-            arguments.destination
-        ))
-        .hint("give oci:DIR[:REFERENCE]; 'skopeo copy --preserve-digests' puts the result elsewhere"));
-    };
-    let name = match reference {
-        None => None,
-        Some(Reference::Name(name)) => Some(name.as_str()),
-        Some(_) => {
-            return Err(Failure::argument(format_args!(
-                "DST {}: an image cannot be given a digest or a number",
-                arguments.destination
-            ))
-            .hint("give a name, or none"));
-        }
-    };
+    let name = destination::name(&arguments.destination)?;
     if let Some(weakness) = arguments.algorithm.and_then(Algorithm::weakness) {
         session.note(&format!("{} is weak: {weakness}", arguments.algorithm.unwrap_or_default()));
     }
@@ -129,11 +110,11 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
         session.note(&images::passed_over(artifacts));
     }
     let groups = groups(images, name, source_name)?;
-    for (name, _) in &groups {
-        refuse_own_source(source_name, dir, name.as_deref())?;
+    for group in &groups {
+        destination::refuse_own_source(source_name, &arguments.destination, group.name.as_deref())?;
     }
-    let store = Store::open(dir).map_err(|error| cannot_store(&error))?;
-    session.debug(|| format!("Building {source_name} in {dir:?}."));
+    let destination = Destination::open(&arguments.destination)?;
+    session.debug(|| format!("Building {source_name} in {:?}.", destination.store().dir()));
     let mut limits = Limits::default();
     limits.ratio = arguments.max_ratio.unwrap_or(limits.ratio);
     limits.allowance = arguments.max_bytes.unwrap_or(limits.allowance);
@@ -144,13 +125,15 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     options.roots = arguments.fec_roots;
     options.threads = arguments.work.threads.unwrap_or_default();
     options.jobs = arguments.jobs.unwrap_or_default();
-    let mut built = Vec::with_capacity(groups.len());
-    for (name, images) in groups {
-        let one = build_one(&*source, &images, &store, name.as_deref(), &options)
-            .map_err(|failure| failure.within(source_name))?;
-        built.push((name, one));
-    }
-    drop((progress, store));
+    let wanted: Vec<_> = groups
+        .iter()
+        .map(|group| Wanted { reference: group.name.as_deref(), images: &group.images })
+        .collect();
+    let built = build::build(&*source, &wanted, destination.store(), &options)
+        .map_err(|error| failure(&error).within(source_name))?;
+    let built = groups.into_iter().map(|group| group.name).zip(built).collect();
+    drop(progress);
+    destination.publish(&session.progress())?;
 
     let built = BuiltImages {
         source: source_name.clone(),
@@ -165,58 +148,32 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     Ok(Code::Success)
 }
 
-fn build_one(
-    source: &dyn Source,
-    images: &[Image],
-    store: &Store,
-    name: Option<&str>,
-    options: &build::Options<'_>,
-) -> Result<Built, Failure> {
-    build::build(source, images, store, name, options).map_err(|error| failure(&error))
+/// What is going to be listed under one name: an image, or several by an index.
+struct Group {
+    name: Option<String>,
+    images: Vec<Image>,
 }
 
 /// The images by the names that they are going to have. Those that an index of the source lists under one name stay together.
-fn groups(
-    images: Vec<Image>,
-    name: Option<&str>,
-    source: &ImageName,
-) -> Result<Vec<(Option<String>, Vec<Image>)>, Failure> {
-    let mut groups: Vec<(Option<String>, Vec<Image>)> = Vec::new();
+fn groups(images: Vec<Image>, name: Option<&str>, source: &ImageName) -> Result<Vec<Group>, Failure> {
+    let mut groups: Vec<Group> = Vec::new();
     for image in images {
-        match groups.iter_mut().find(|(name, _)| *name == image.reference) {
-            Some((_, images)) => images.push(image),
-            None => groups.push((image.reference.clone(), vec![image])),
+        match groups.iter_mut().find(|group| group.name == image.reference) {
+            Some(group) => group.images.push(image),
+            None => groups.push(Group { name: image.reference.clone(), images: vec![image] }),
         }
     }
     let Some(name) = name else { return Ok(groups) };
-    if groups.len() > 1 {
-        let several = format_args!("{source} has {} images, and DST has one name", groups.len()).to_string();
-        return Err(Failure::argument(several)
-            .hint("say which image, or give DST without a name: each then keeps its own; 'verity image ls' shows them"));
+    match &mut groups[..] {
+        [group] => group.name = Some(name.to_owned()),
+        several => {
+            let message = format!("{source} has {} images, and DST has one name", several.len());
+            return Err(Failure::argument(message).hint(
+                "say which image, or give DST without a name: each then keeps its own; 'verity image ls' shows them",
+            ));
+        }
     }
-    Ok(groups.into_iter().map(|(_, images)| (Some(name.to_owned()), images)).collect())
-}
-
-/// A source is never written to: in its own layout the result has to have a name of its own.
-fn refuse_own_source(source: &ImageName, dir: &Path, name: Option<&str>) -> Result<(), Failure> {
-    let ImageName::OciLayout { dir: other, reference } = source else { return Ok(()) };
-    let same_layout = match (dir.canonicalize(), other.canonicalize()) {
-        (Ok(dir), Ok(other)) => dir == other,
-        _ => false,
-    };
-    let own_name = match (reference, name) {
-        (Some(Reference::Name(source)), Some(name)) => source == name,
-        // By a digest, or all that there is: whatever is called that.
-        _ => name.is_none() || reference.is_none(),
-    };
-    if same_layout && own_name {
-        return Err(Failure::new(
-            Code::Busy,
-            format_args!("{source} would be replaced by what is made of it"),
-        )
-        .hint("give DST another name, or another directory"));
-    }
-    Ok(())
+    Ok(groups)
 }
 
 /// What went wrong, with what to do.
@@ -230,37 +187,14 @@ fn failure(error: &Error) -> Failure {
         ),
         Error::Source { layer, source: error } => source::failed(error).within(format_args!("layer {layer}")),
         Error::Layer { layer, path, output, source } => {
-            let failure = layer::failure(source, output, |error| cannot_write(output, error));
+            let failure = layer::failure(source, output, |error| destination::cannot_write(output, error));
             match path {
                 Some(path) => failure.within(format_args!("layer {layer} ({path:?})")),
                 None => failure.within(format_args!("layer {layer}")),
             }
         }
-        Error::Store(error) => cannot_store(error),
+        Error::Store(error) => destination::cannot_store(error),
         Error::Cancelled => engine::failure(&tree::Error::Cancelled, |_| String::new()),
         _ => Failure::new(Code::General, error),
-    }
-}
-
-fn cannot_store(error: &StoreError) -> Failure {
-    match error {
-        StoreError::NotALayout { .. } => {
-            Failure::new(Code::Busy, error).hint("give a directory that is empty or does not exist yet")
-        }
-        StoreError::Write { path, source } => cannot_write(path, source),
-        StoreError::Read { path, source } => Failure::system(format_args!("{path:?} cannot be read"), source),
-        StoreError::Cancelled => engine::failure(&tree::Error::Cancelled, |_| String::new()),
-        _ => Failure::new(Code::General, error),
-    }
-}
-
-fn cannot_write(path: &Path, error: &io::Error) -> Failure {
-    let failure = Failure::system(format_args!("output {path:?} cannot be written"), error);
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            failure.hint("make room; layers that are complete are not made again")
-        }
-        io::ErrorKind::NotFound => failure.code(Code::General).hint("give a directory in one that exists"),
-        _ => failure.hint("give a directory that can be written to"),
     }
 }

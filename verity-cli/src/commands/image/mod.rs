@@ -1,6 +1,7 @@
 //! `verity image`: whole images, from layouts, archives and registries. A subcommand a file.
 
 mod build;
+mod destination;
 mod inspect;
 mod ls;
 mod registry;

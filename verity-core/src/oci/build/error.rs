@@ -53,8 +53,8 @@ pub enum Error {
     /// A document cannot be written.
     #[error("a document cannot be written: {0}")]
     Document(#[source] serde_json::Error),
-    /// No thread could be started.
-    #[error("no thread could be started")]
+    /// A thread that makes layers is gone, and has not said why.
+    #[error("a thread ended early")]
     Thread,
     /// The watcher asked to stop.
     #[error("cancelled")]

@@ -1,6 +1,6 @@
 //! The layers of an image, made in parallel: each once, whoever else makes some of them at the same time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -35,10 +35,10 @@ pub(super) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    pub(super) fn new(images: &'a [Image]) -> Result<Self, Error> {
-        let mut seen = BTreeMap::new();
+    pub(super) fn new(images: impl Iterator<Item = &'a Image>) -> Result<Self, Error> {
+        let mut seen = HashSet::new();
         let mut layers = Vec::new();
-        for layer in images.iter().flat_map(|image| &image.layers) {
+        for layer in images.flat_map(|image| &image.layers) {
             let digest = || layer.descriptor.digest.clone();
             match &layer.kind {
                 LayerKind::Tar(_) => {}
@@ -48,7 +48,7 @@ impl<'a> Plan<'a> {
                     return Err(Error::NoTar { layer: digest(), media_type });
                 }
             }
-            if seen.insert(&layer.diff_id, ()).is_none() {
+            if seen.insert(&layer.diff_id) {
                 layers.push(layer);
             }
         }

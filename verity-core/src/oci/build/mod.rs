@@ -95,48 +95,60 @@ pub struct BuiltLayer {
     pub reused: bool,
 }
 
-/// Builds images in `store`, and lists them there under the name `reference`: one by its manifest, several by an index.
+/// What is to be listed under one name.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The name.
+    pub reference: Option<&'a str>,
+    /// The images: one is listed by its manifest, several by an index.
+    pub images: &'a [Image],
+}
+
+/// Builds images in `store`, and lists them there. Answers what was listed, in the same order.
 ///
 /// Layers are made in parallel, each once, and those that are in the store already are not made again. The configurations stay as they are, byte for
 /// byte; each manifest has the source's as its subject, and its annotations. Nothing depends on the time, the machine or the number of threads: the same source makes
 /// the same layout.
 ///
 /// # Errors
-/// [`Error`]: which layer, and what is wrong with it. The images are not listed then; layers that are complete stay, and are found by the next build.
+/// [`Error`]: which layer, and what is wrong with it. Nothing is listed then; layers that are complete stay, and are found by the next build.
 pub fn build(
     source: &dyn Source,
-    images: &[Image],
+    wanted: &[Wanted<'_>],
     store: &Store,
-    reference: Option<&str>,
     options: &Options<'_>,
-) -> Result<Built, Error> {
-    if images.is_empty() {
+) -> Result<Vec<Built>, Error> {
+    if wanted.iter().any(|wanted| wanted.images.is_empty()) {
         return Err(Error::NoImage);
     }
-    let plan = layers::Plan::new(images)?;
+    let plan = layers::Plan::new(wanted.iter().flat_map(|wanted| wanted.images))?;
     let made = plan.make(source, store, options)?;
-    let mut built = Vec::with_capacity(images.len());
     let mut seen = HashSet::new();
-    for image in images {
-        built.push(finish(image, store, &made, &mut seen)?);
-    }
-    let mut root = match &built[..] {
-        [image] => image.manifest.clone(),
-        several => {
-            let manifests: Vec<_> = several.iter().map(|image| image.manifest.clone()).collect();
-            let bytes = encode::index(ARTIFACT_TYPE, &manifests, &common_annotations(images));
-            put(store, bytes, media::INDEX)?
+    let mut built = Vec::with_capacity(wanted.len());
+    for Wanted { reference, images } in wanted {
+        let finished = images.iter().map(|image| finish(image, store, &made, &mut seen));
+        let finished = finished.collect::<Result<Vec<_>, _>>()?;
+        let mut root = match &finished[..] {
+            [image] => image.manifest.clone(),
+            several => {
+                let manifests: Vec<_> = several.iter().map(|image| image.manifest.clone()).collect();
+                let bytes = encode::index(ARTIFACT_TYPE, &manifests, &common_annotations(images));
+                put(store, bytes, media::INDEX)?
+            }
+        };
+        root.artifact_type = Some(ARTIFACT_TYPE.to_owned());
+        if let Some(reference) = reference {
+            root.annotations.insert(REF_NAME.to_owned(), (*reference).to_owned());
         }
-    };
-    root.artifact_type = Some(ARTIFACT_TYPE.to_owned());
-    if let Some(reference) = reference {
-        root.annotations.insert(REF_NAME.to_owned(), reference.to_owned());
+        built.push(Built { root, images: finished });
     }
     if options.watcher.cancelled() {
         return Err(Error::Cancelled);
     }
-    store.set_image(&root)?;
-    Ok(Built { root, images: built })
+    for image in &built {
+        store.set_image(&image.root)?;
+    }
+    Ok(built)
 }
 
 /// Writes an image's documents.
@@ -148,10 +160,8 @@ fn finish(
 ) -> Result<BuiltImage, Error> {
     let mut layers = Vec::with_capacity(image.layers.len());
     for layer in &image.layers {
-        // Each was planned, and none failed.
-        let Some(layers::Made { blob, annotations, reused }) = made.get(&layer.diff_id) else {
-            return Err(Error::Cancelled);
-        };
+        let made = made.get(&layer.diff_id).ok_or(Error::Thread)?;
+        let layers::Made { blob, annotations, reused } = made;
         layers.push(BuiltLayer {
             source: layer.descriptor.clone(),
             blob: blob.clone(),

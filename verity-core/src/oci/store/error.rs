@@ -55,7 +55,7 @@ impl StoreError {
         move |source| Self::Write { path, source }
     }
 
-    pub(super) fn document(path: &Path, problem: impl ToString) -> Self {
+    pub(super) fn document(path: &Path, problem: &dyn ToString) -> Self {
         Self::Document { path: path.to_owned(), problem: problem.to_string() }
     }
 }

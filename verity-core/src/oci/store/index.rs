@@ -1,7 +1,7 @@
 //! The index of a layout, which says what images there are.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read};
 use std::path::Path;
 use std::thread::sleep;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{LAYOUT, Store, StoreError, sync_directory};
+use super::{LAYOUT, Store, StoreError, holds, sync_directory};
 use crate::oci::DOCUMENT_MAX;
 use crate::oci::descriptor::Descriptor;
 use crate::oci::encode;
@@ -42,17 +42,17 @@ pub(super) fn check_layout(path: &Path, text: &[u8]) -> Result<(), StoreError> {
     struct Layout {
         image_layout_version: String,
     }
-    let layout: Layout = serde_json::from_slice(text).map_err(|error| StoreError::document(path, error))?;
+    let layout: Layout = serde_json::from_slice(text).map_err(|error| StoreError::document(path, &error))?;
     if layout.image_layout_version == "1.0.0" {
         return Ok(());
     }
     let version: String = layout.image_layout_version.chars().take(20).collect();
-    Err(StoreError::document(path, format_args!("layout version {version:?} is unknown (known: 1.0.0)")))
+    Err(StoreError::document(path, &format_args!("layout version {version:?} is unknown (known: 1.0.0)")))
 }
 
 pub(super) fn set_image(store: &Store, image: &Descriptor) -> Result<(), StoreError> {
     let path = store.dir.join("index.json");
-    let failed = |error| StoreError::document(&path, error);
+    let failed = |error| StoreError::document(&path, &error);
     let _lock = lock(&store.dir)?;
     let mut fields = read(&path)?;
     let mut entries: Vec<Box<RawValue>> = match fields.get("manifests") {
@@ -84,7 +84,7 @@ pub(super) fn set_image(store: &Store, image: &Descriptor) -> Result<(), StoreEr
     if !layout.exists() {
         replace(store, &layout, LAYOUT)?;
     }
-    if !fs::read(&path).is_ok_and(|found| found == text) {
+    if !holds(&path, &text) {
         replace(store, &path, &text)?;
     }
     sync_directory(&store.dir);
@@ -120,12 +120,12 @@ fn read(path: &Path) -> Result<Fields, StoreError> {
         Err(error) => return Err(StoreError::read(path)(error)),
     }
     if text.len() as u64 > DOCUMENT_MAX {
-        return Err(StoreError::document(path, format_args!("more than {DOCUMENT_MAX} bytes")));
+        return Err(StoreError::document(path, &format_args!("more than {DOCUMENT_MAX} bytes")));
     }
-    let fields: Fields = serde_json::from_slice(&text).map_err(|error| StoreError::document(path, error))?;
+    let fields: Fields = serde_json::from_slice(&text).map_err(|error| StoreError::document(path, &error))?;
     match fields.get("schemaVersion").map(|version| version.get()) {
         Some("2") => Ok(fields),
-        _ => Err(StoreError::document(path, "schemaVersion is not 2")),
+        _ => Err(StoreError::document(path, &"schemaVersion is not 2")),
     }
 }
 

@@ -104,7 +104,7 @@ impl LayerLock {
     /// # Errors
     /// [`StoreError::Write`].
     pub fn record(mut self, layer: &Descriptor) -> Result<(), StoreError> {
-        let text = encode::descriptor(layer).map_err(|error| StoreError::document(&self.path, error))?;
+        let text = encode::descriptor(layer).map_err(|error| StoreError::document(&self.path, &error))?;
         // A record that is cut off is none; its blob is on disk already.
         self.file.write_all_at(text.as_bytes(), 0).map_err(StoreError::write(&self.path))?;
         self.recorded = true;

@@ -10,13 +10,14 @@
 //!
 //! Other programs pass `.verity` over; without it nothing is lost but the knowledge of which layers were made already.
 
+mod archive;
 mod blob;
 mod error;
 mod index;
 mod layers;
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 pub use blob::NewBlob;
@@ -39,6 +40,8 @@ const TRIES: usize = 100;
 #[derive(Debug)]
 pub struct Store {
     dir: PathBuf,
+    /// The directory was made for it.
+    is_new: bool,
 }
 
 impl Store {
@@ -54,13 +57,12 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => check_empty(dir)?,
             Err(error) => return Err(StoreError::read(&layout)(error)),
         }
-        match fs::create_dir(dir) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(StoreError::write(dir)(error));
-            }
-            _ => {}
-        }
-        let store = Self { dir: dir.to_owned() };
+        let is_new = match fs::create_dir(dir) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(StoreError::write(dir)(error)),
+        };
+        let store = Self { dir: dir.to_owned(), is_new };
         blob::remove_stale(&store.work());
         layers::remove_stale(&store.layers());
         Ok(store)
@@ -93,7 +95,7 @@ impl Store {
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::sha256(bytes);
         // Whoever wrote it before has synced it.
-        if fs::read(self.blob_path(&digest)).is_ok_and(|found| found == bytes) {
+        if holds(&self.blob_path(&digest), bytes) {
             return Ok(digest);
         }
         let blob = self.begin_blob()?;
@@ -145,8 +147,11 @@ impl Drop for Store {
     fn drop(&mut self) {
         // What is not empty stays; and whoever needs a directory that has just gone makes it anew.
         let blobs = self.dir.join("blobs");
-        for directory in [&self.layers(), &self.work(), &blobs.join("sha256"), &blobs, &self.dir] {
+        for directory in [&self.layers(), &self.work(), &blobs.join("sha256"), &blobs] {
             let _ = fs::remove_dir(directory);
+        }
+        if self.is_new {
+            let _ = fs::remove_dir(&self.dir);
         }
     }
 }
@@ -166,6 +171,14 @@ fn check_empty(dir: &Path) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+/// Whether a file is just these bytes; of a larger one no more is read.
+fn holds(path: &Path, bytes: &[u8]) -> bool {
+    let mut found = Vec::new();
+    let read = File::open(path)
+        .and_then(|file| file.take((bytes.len() as u64).saturating_add(1)).read_to_end(&mut found));
+    read.is_ok() && found == bytes
 }
 
 /// Some file systems cannot sync a directory; what is in it has its name all the same.
