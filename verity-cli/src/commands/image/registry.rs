@@ -94,8 +94,7 @@ fn usual_auth_files() -> Vec<PathBuf> {
 
 fn proxies() -> Proxies {
     let text = |names: [&str; 2]| {
-        let found = names.into_iter().find_map(|name| env::var(name).ok().filter(|text| !text.is_empty()));
-        found.filter(|text| !text.is_empty())
+        names.into_iter().find_map(|name| env::var(name).ok().filter(|text| !text.is_empty()))
     };
     Proxies {
         http: text(["HTTP_PROXY", "http_proxy"]),
