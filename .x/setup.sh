@@ -13,6 +13,7 @@ debian_packages=(
     ovmf                                  # firmware of guests that start through UEFI
     mmdebstrap umoci attr erofs-utils     # the demo's layers
     skopeo                                # a peer that carries images, as umoci is one that makes them
+    docker-registry apache2-utils         # a registry on loopback, and the passwords of its users
     qemu-utils systemd                    # peers that read and write layers' disks: qemu-img, systemd-repart
     zstd                                  # the benchmark's layers
     shellcheck                            # lint of this script

@@ -2,7 +2,7 @@
 //! `CI=true` it fails.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 use libtest_mimic::{Arguments, Completion, Trial, run};
 
@@ -18,6 +18,7 @@ pub(crate) enum Need {
     SystemdRepart,
     Umoci,
     Skopeo,
+    DockerRegistry,
 }
 
 impl Need {
@@ -32,6 +33,9 @@ impl Need {
             Self::SystemdRepart => Command::new("systemd-repart").arg("--version").output().is_ok(),
             Self::Umoci => Command::new("umoci").arg("--version").output().is_ok(),
             Self::Skopeo => Command::new("skopeo").arg("--version").output().is_ok(),
+            Self::DockerRegistry => ["docker-registry", "htpasswd", "openssl"]
+                .iter()
+                .all(|program| Command::new(program).stdin(Stdio::null()).output().is_ok()),
         }
     }
 
@@ -51,6 +55,9 @@ impl Need {
             Self::SystemdRepart => "needs systemd-repart (Debian: systemd)",
             Self::Umoci => "needs umoci (Debian: umoci)",
             Self::Skopeo => "needs skopeo (Debian: skopeo)",
+            Self::DockerRegistry => {
+                "needs docker-registry, htpasswd and openssl (Debian: docker-registry, apache2-utils, openssl)"
+            }
         }
     }
 }

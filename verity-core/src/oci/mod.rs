@@ -8,6 +8,7 @@
 
 pub mod annotations;
 mod archive;
+pub mod auth;
 pub mod build;
 mod config;
 mod descriptor;
@@ -22,6 +23,8 @@ mod layout;
 mod media;
 mod name;
 mod positions;
+#[cfg(feature = "registry")]
+pub mod registry;
 mod resolve;
 mod source;
 pub mod store;

@@ -36,6 +36,8 @@ Examples:
   verity image build oci:images:debian oci-archive:debian.tar
   verity image build oci:images:debian oci:verity:debian-12 --fec-roots 2
   verity image build docker-archive:saved.tar oci:verity --platform linux/amd64
+  verity image build docker://registry.example/team/app:1 oci:verity:app
+  verity image build docker://localhost:5000/app oci:verity:app --tls-verify=false
   verity image build oci:images oci:verity --json | jq -r '.images[].digest'
   skopeo copy --preserve-digests oci:verity:debian docker://registry.example/debian:verity
 
@@ -101,7 +103,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
         session.note(&format!("{} is weak: {weakness}", arguments.algorithm.unwrap_or_default()));
     }
     let source_name = &arguments.source.image;
-    let source = source::open(source_name)?;
+    let source = arguments.source.open()?;
     let Images { images, artifacts, .. } =
         source::images(&*source, source_name, &arguments.source.platforms.wanted())?;
     if artifacts > 0 {

@@ -25,6 +25,7 @@ that Copacetic marked is the patch.
 Examples:
   verity image inspect oci:images:debian
   verity image inspect oci:images:patched --base oci:images:debian
+  verity image inspect docker://debian:12 --platform linux/amd64
   verity image inspect docker-archive:saved.tar --json | jq -r '.images[0].layers[].diff_id'
 
 ",
@@ -99,7 +100,10 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
         None => None,
         Some(name) => {
             let platforms = arguments.source.platforms.wanted();
-            Some((name, source::images(&*source::open(name)?, name, &platforms)?.images))
+            Some((
+                name,
+                source::images(&*source::open(name, &arguments.source.registry)?, name, &platforms)?.images,
+            ))
         }
     };
     let compared = images.into_iter().map(|image| match &bases {

@@ -17,6 +17,7 @@ its manifest. Indexes are followed. What indexes list beside images (attestation
 Examples:
   verity image ls oci:images
   verity image ls oci-archive:images.tar --platform linux/arm64
+  verity image ls docker://registry.example/team/app:1 --authfile auth.json
   verity image ls docker-archive:saved.tar --json | jq -r '.images[].reference'
 
 ",

@@ -4,6 +4,7 @@ mod build;
 mod destination;
 mod inspect;
 mod ls;
+mod registry;
 mod source;
 mod verify;
 
@@ -11,6 +12,7 @@ use clap::{ArgAction, Args, Subcommand};
 
 pub(crate) use build::BuiltImages;
 pub(crate) use inspect::{Compared, Inspected, Role};
+pub(crate) use registry::reading_failure;
 pub(crate) use verify::{VerifiedImage, VerifiedImages};
 
 use crate::cli::help::exit_codes;
@@ -28,6 +30,7 @@ Examples:
   verity image ls oci:images
   verity image inspect oci:images:debian --platform linux/amd64
   verity image inspect docker-archive:saved.tar --base oci:images:debian
+  verity image inspect docker://registry.example/team/app:1 --platform linux/amd64
   verity image build oci:images:debian oci:verity
   verity image verify oci:verity:debian
 

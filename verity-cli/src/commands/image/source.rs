@@ -3,6 +3,7 @@
 use clap::Args;
 use verity_core::oci::{self, Error, ImageName, Images, Platform, Platforms, Source};
 
+use super::registry::{self, RegistryOptions};
 use crate::cli::values;
 use crate::failure::{Code, Failure};
 
@@ -15,6 +16,9 @@ pub(super) struct SourceArguments {
 
     #[command(flatten)]
     pub(super) platforms: PlatformOptions,
+
+    #[command(flatten)]
+    pub(super) registry: RegistryOptions,
 }
 
 /// For which machines.
@@ -34,13 +38,21 @@ impl PlatformOptions {
 impl SourceArguments {
     /// Opens the source and finds the images in it.
     pub(super) fn images(&self) -> Result<Images, Failure> {
-        images(&*open(&self.image)?, &self.image, &self.platforms.wanted())
+        images(&*self.open()?, &self.image, &self.platforms.wanted())
+    }
+
+    /// Opens the source.
+    pub(super) fn open(&self) -> Result<Box<dyn Source>, Failure> {
+        open(&self.image, &self.registry)
     }
 }
 
 /// Opens what a name names.
-pub(super) fn open(name: &ImageName) -> Result<Box<dyn Source>, Failure> {
-    oci::open(name).map_err(|error| failed(&error).within(name))
+pub(super) fn open(name: &ImageName, registry: &RegistryOptions) -> Result<Box<dyn Source>, Failure> {
+    match name {
+        ImageName::Registry(name) => Ok(Box::new(registry.open(name)?)),
+        _ => oci::open(name).map_err(|error| failed(&error).within(name)),
+    }
 }
 
 /// Finds the images of a source.
@@ -63,10 +75,11 @@ pub(super) fn failed(error: &Error) -> Failure {
                 _ => failure.code(Code::NoDevice).hint("check the path"),
             }
         }
-        Error::Read { digest, source } => {
+        Error::Read { digest, source } => registry::reading_failure(source).unwrap_or_else(|| {
             Failure::system(format_args!("blob {digest} cannot be read"), source)
                 .hint("the copy is damaged, or was changed while it was read: copy the image again")
-        }
+        }),
+        Error::Other(other) => other.downcast_ref().map_or(failure, registry::failure),
         Error::Missing { .. } => {
             failure.code(Code::NoDevice).hint("the copy is not whole: copy the image again")
         }

@@ -8,6 +8,7 @@ use verity_core::oci::verify::{self, Error, Verified};
 use verity_core::oci::{Image, ImageName, Images};
 use verity_core::tree::Threads;
 
+use super::registry;
 use super::source::{self, SourceArguments};
 use crate::cli::help::exit_codes;
 use crate::cli::options::{Common, WorkOptions};
@@ -28,6 +29,7 @@ Nothing is printed if all is well. Else it is said what is wrong with which laye
 Examples:
   verity image verify oci:verity:debian
   verity image verify oci:verity@sha256:4f06... --json | jq .intact
+  verity image verify docker://registry.example/debian:verity
   verity image verify oci-archive:images.tar --platform linux/arm64
 
 ",
@@ -76,7 +78,7 @@ impl VerifiedImages {
 
 pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Failure> {
     let name = &arguments.source.image;
-    let source = source::open(name)?;
+    let source = arguments.source.open()?;
     let Images { images, artifacts, .. } =
         source::images(&*source, name, &arguments.source.platforms.wanted())?;
     if artifacts > 0 {
@@ -119,9 +121,8 @@ fn unlimited() -> Limits {
 fn failure(error: &Error) -> Failure {
     match error {
         Error::Work(error) => engine::failure(error, |_| "of a layer".to_owned()),
-        Error::Read { layer, source } => {
-            Failure::system(format_args!("layer {layer} cannot be read"), source)
-        }
+        Error::Read { layer, source } => registry::reading_failure(source)
+            .unwrap_or_else(|| Failure::system(format_args!("layer {layer} cannot be read"), source)),
         Error::Scratch { layer, source } => Failure::system(
             format_args!("there is no room for layer {layer} in {:?}", std::env::temp_dir()),
             source,

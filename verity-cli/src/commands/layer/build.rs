@@ -17,7 +17,7 @@ use verity_core::tree;
 use crate::cli::help::exit_codes;
 use crate::cli::options::{Common, WorkOptions};
 use crate::cli::values;
-use crate::commands::{engine, stream};
+use crate::commands::{engine, image, stream};
 use crate::failure::{Code, Failure, plain};
 use crate::files::{Input, NewFile, Role};
 use crate::output::layer as output;
@@ -187,9 +187,9 @@ pub(in crate::commands) fn failure(
 ) -> Failure {
     let general = || Failure::new(Code::General, error);
     match error {
-        Error::Source(source) => {
+        Error::Source(source) => image::reading_failure(source).unwrap_or_else(|| {
             Failure::new(Code::General, format_args!("it cannot be read: {}", plain(source)))
-        }
+        }),
         Error::Mismatch { .. } => Failure::new(Code::Refused, error)
             .hint("do not use this layer; fetch it anew, and check that the digest is this layer's"),
         Error::Compression { .. } => general().hint("the file is damaged or truncated: fetch it anew"),
