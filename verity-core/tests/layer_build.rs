@@ -13,7 +13,10 @@ use verity_core::erofs::{Image, Inode};
 use verity_core::fec::Roots;
 use verity_core::io::MemoryDevice;
 use verity_core::layer::tar::{Entry, EntryKind, Reader, Writer};
-use verity_core::layer::{Built, Compression, Error, ExportError, Options, build, export, export_file};
+use verity_core::layer::{
+    Built, Compression, Error, ExportError, Exported, Limits, Options, build, export, export_file,
+    export_file_at,
+};
 use verity_core::progress::Observer;
 use verity_core::superblock::Superblock;
 use verity_core::tree::{self, Threads};
@@ -52,7 +55,7 @@ fn contents(built: &Built, bytes: &[u8]) -> BTreeMap<String, (Entry, Vec<u8>)> {
     let image = &bytes[..usize::try_from(built.image.size).unwrap()];
     let image = Image::open(&image, built.image.size).unwrap();
     let mut tar = Vec::new();
-    let exported = export(&image, &mut tar, &()).unwrap();
+    let exported = export(&image, &mut tar, &Limits::default(), &()).unwrap();
     let mut reader = Reader::new(&tar[..]);
     let mut entries = BTreeMap::new();
     while let Some(entry) = reader.next_entry().unwrap() {
@@ -456,14 +459,27 @@ fn one_file_is_read_with_its_holes() {
     let image = &bytes[..usize::try_from(built.image.size).unwrap()];
     let image = Image::open(&image, built.image.size).unwrap();
     let mut content = Vec::new();
-    export_file(&image, b"/sparse", &mut content, &()).unwrap();
+    export_file(&image, b"/sparse", &mut content, &Limits::default(), &()).unwrap();
     assert_eq!(content.len(), 6 << 20);
     assert!(
         content[4096..8192].iter().all(|&byte| byte == b's')
             && content[8192..5 << 20].iter().all(|&byte| byte == 0)
     );
+    // Where it can have holes it has them: what is written is the data alone.
+    struct Places(std::sync::Mutex<Vec<(u64, usize)>>);
+    impl verity_core::io::WriteAt for Places {
+        fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+            self.0.lock().unwrap().push((offset, bytes.len()));
+            Ok(())
+        }
+    }
+    let places = Places(std::sync::Mutex::default());
+    let exported = export_file_at(&image, b"sparse", &places, &Limits::default(), &()).unwrap();
+    assert_eq!(exported.bytes, 6 << 20);
+    let written: usize = places.0.lock().unwrap().iter().map(|(_, length)| length).sum();
+    assert!(written < 1 << 20, "{written} of {} bytes", exported.bytes);
     for path in [&b"nothing"[..], b"bin", b"etc/link", b"bin/empty/below", b""] {
-        assert!(export_file(&image, path, io::sink(), &()).is_err(), "{path:?}");
+        assert!(export_file(&image, path, io::sink(), &Limits::default(), &()).is_err(), "{path:?}");
     }
 }
 
@@ -476,7 +492,7 @@ fn images_that_a_tar_cannot_say_are_refused() {
         fill(&mut writer);
         let size = writer.finish().unwrap().size;
         let mut tar = Vec::new();
-        export(&Image::open(&device, size).unwrap(), &mut tar, &()).map(|_| tar)
+        export(&Image::open(&device, size).unwrap(), &mut tar, &Limits::default(), &()).map(|_| tar)
     };
     let whiteout = || write::Kind::CharDevice { major: 0, minor: 0 };
     let plain = Attributes::default();
@@ -508,6 +524,60 @@ fn images_that_a_tar_cannot_say_are_refused() {
     }
 }
 
+/// An image of so many directories and files, each file with two names.
+fn image_of(directories: usize, files: usize) -> (Built, Vec<u8>) {
+    let tar = (0..directories).fold(RawTar::default(), |tar, number| tar.directory(&format!("d{number}/")));
+    let tar = (0..files).fold(tar, |tar, number| {
+        tar.file(&format!("f{number}"), b"x").link(&format!("l{number}"), &format!("f{number}"), b'1')
+    });
+    built(&tar.end())
+}
+
+#[test]
+fn what_is_unpacked_has_the_limits_that_building_has() {
+    let (built, bytes) = image_of(40, 30);
+    let image = Image::open(&bytes, built.image.size).unwrap();
+    let with = |change: &dyn Fn(&mut Limits)| {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        export(&image, io::sink(), &limits, &())
+    };
+    // 70 inodes besides the root, 30 further names.
+    with(&|limits| limits.entries = 70).unwrap();
+    let error = with(&|limits| limits.entries = 69).unwrap_err();
+    assert!(matches!(error, ExportError::Entries(69)), "{error}");
+    let names: u64 = (0..40).map(|number: u64| format!("d{number}").len() as u64).sum::<u64>()
+        + (0..30).map(|number: u64| format!("f{number}").len() as u64).sum::<u64>();
+    with(&|limits| limits.memory = names).unwrap();
+    let error = with(&|limits| limits.memory = names - 1).unwrap_err();
+    assert!(matches!(error, ExportError::Memory(most) if most == names - 1), "{error}");
+
+    let hole = RawTar::default()
+        .pax(&[("GNU.sparse.map", b"0,0"), ("GNU.sparse.size", b"1000000000")])
+        .file("hole", b"")
+        .end();
+    let (built, bytes) = build_with(&hole, |options| options.limits.ratio = 1 << 30).unwrap();
+    let image = Image::open(&bytes, built.image.size).unwrap();
+    for allowance in [1_000_000_000, 999_999_999] {
+        let mut limits = Limits::default();
+        (limits.ratio, limits.allowance) = (10, allowance);
+        let results: [Result<Exported, ExportError>; 3] = [
+            export(&image, io::sink(), &limits, &()),
+            export_file(&image, b"hole", io::sink(), &limits, &()),
+            export_file_at(&image, b"hole", &MemoryDevice::default(), &limits, &()),
+        ];
+        for result in results {
+            match result {
+                Ok(_) => assert_eq!(allowance, 1_000_000_000),
+                Err(ExportError::Expansion { path, expanded: 1_000_000_000, input, ratio: 10, .. }) => {
+                    assert_eq!((&path[..], input, allowance), (&b"hole"[..], built.image.size, 999_999_999));
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
 #[test]
 fn export_is_cancelled_within_a_file() {
     struct Impatient(std::sync::atomic::AtomicU64);
@@ -523,7 +593,7 @@ fn export_is_cancelled_within_a_file() {
     let (built, bytes) = built(&RawTar::default().file("large", &content).end());
     let image = Image::open(&bytes, built.image.size).unwrap();
     let mut tar = Vec::new();
-    let error = export(&image, &mut tar, &Impatient(0.into())).unwrap_err();
+    let error = export(&image, &mut tar, &Limits::default(), &Impatient(0.into())).unwrap_err();
     assert!(matches!(error, ExportError::Cancelled) && tar.len() < content.len() / 2, "{error}");
 }
 

@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use verity_core::erofs::Image;
 use verity_core::io::MemoryDevice;
 use verity_core::layer::tar::Reader;
-use verity_core::layer::{Options, build, export};
+use verity_core::layer::{Limits, Options, build, export};
 use verity_core::tree::Threads;
 
 /// Gives each block that could be a header the checksum that it lacks, so that what lies behind is reached.
@@ -42,7 +42,8 @@ fuzz_target!(|input: (bool, Vec<u8>)| {
     let image = &bytes[..usize::try_from(built.image.size).unwrap()];
     let tar = |image: &[u8]| {
         let mut tar = Vec::new();
-        export(&Image::open(&image, image.len() as u64).unwrap(), &mut tar, &()).map(|_| tar)
+        export(&Image::open(&image, image.len() as u64).unwrap(), &mut tar, &Limits::default(), &())
+            .map(|_| tar)
     };
     // The marker of an opaque directory may make a path too long for a tar.
     let Ok(first) = tar(image) else { return };

@@ -25,7 +25,7 @@ use std::io::Read;
 pub use compression::Compression;
 pub use digest::{Digest, DigestError};
 pub use error::{Error, Problem};
-pub use export::{ExportError, Exported, export, export_file};
+pub use export::{ExportError, Exported, export, export_file, export_file_at};
 pub use identity::Identity;
 pub use limits::Limits;
 

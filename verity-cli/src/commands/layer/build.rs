@@ -11,9 +11,10 @@ use verity_core::algorithm::Algorithm;
 use verity_core::block::BlockSize;
 use verity_core::erofs::write;
 use verity_core::fec::Roots;
-use verity_core::layer::{self, Digest, Error, Limits, Options};
+use verity_core::layer::{self, Digest, Error, Options};
 use verity_core::tree;
 
+use super::limits::{LimitArguments, TRUSTED_CONTENT, TRUSTED_NAMES};
 use crate::cli::help::exit_codes;
 use crate::cli::options::{Common, WorkOptions};
 use crate::cli::values;
@@ -64,14 +65,6 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIGEST", help_heading = "The layer")]
     digest: Option<Digest>,
 
-    /// How many times as large as the file its content may be [default: 200]
-    #[arg(long, value_name = "N", value_parser = values::number, help_heading = "The layer")]
-    max_ratio: Option<u64>,
-
-    /// How many bytes of content are allowed whatever the ratio [default: 1073741824]
-    #[arg(long, value_name = "BYTES", value_parser = values::number, help_heading = "The layer")]
-    max_bytes: Option<u64>,
-
     /// Block size of image, data and tree: 4096, or 512 [default: 4096]
     #[arg(long, value_name = "BYTES", value_parser = block_size, help_heading = "The tree")]
     block_size: Option<BlockSize>,
@@ -84,6 +77,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "ROOTS", value_parser = values::roots, help_heading = "Forward error correction")]
     fec_roots: Option<Roots>,
 
+    #[command(flatten)]
+    limits: LimitArguments,
     #[command(flatten)]
     work: WorkOptions,
     #[command(flatten)]
@@ -147,9 +142,6 @@ impl Arguments {
     }
 
     fn options<'a>(&self, blob_bytes: Option<u64>, engine: tree::Options<'a>) -> Options<'a> {
-        let mut limits = Limits::default();
-        limits.ratio = self.max_ratio.unwrap_or(limits.ratio);
-        limits.allowance = self.max_bytes.unwrap_or(limits.allowance);
         let mut options = Options::default();
         options.block_size = self.block_size.unwrap_or_default();
         options.algorithm = self.algorithm.unwrap_or_default();
@@ -157,7 +149,7 @@ impl Arguments {
         options.diff_id.clone_from(&self.diff_id);
         options.digest.clone_from(&self.digest);
         options.blob_bytes = blob_bytes;
-        options.limits = limits;
+        options.limits = self.limits.limits();
         options.engine = engine;
         options
     }
@@ -188,15 +180,13 @@ fn failure(error: &Error, layer: &Path, output: &NewFile) -> Failure {
             .hint("do not use this layer; fetch it anew, and check that the digest is this layer's"),
         Error::Compression { .. } => general().hint("the file is damaged or truncated: fetch it anew"),
         Error::Unsupported(_) => general().hint("decompress it, and give the tar as '-'"),
-        Error::Expansion { .. } => {
-            general().hint("if the layer is to be trusted, allow more with --max-ratio or --max-bytes")
-        }
+        Error::Expansion { .. } => general().hint(TRUSTED_CONTENT),
         Error::Tar(error) if matches!(error.fault, layer::tar::Fault::NoEnd) => {
             Failure::new(Code::General, error)
                 .hint("fetch it anew; if it is whole, say what its digest is with --diff-id or --digest")
         }
         Error::Entries(_) | Error::Image(write::Error::Inodes { .. } | write::Error::Memory { .. }) => {
-            general().hint("split the layer, or squash it")
+            general().hint(TRUSTED_NAMES)
         }
         Error::Image(write::Error::NotADirectory { .. }) => general().hint(
             "if that is a symbolic link, write the file under the link's target when the layer is made",

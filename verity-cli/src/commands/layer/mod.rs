@@ -6,6 +6,7 @@ mod convert;
 mod describe;
 mod extract;
 mod inspect;
+mod limits;
 mod making;
 mod reading;
 mod source;
