@@ -524,6 +524,52 @@ fn images_that_a_tar_cannot_say_are_refused() {
     }
 }
 
+/// What a pipe holds of a blob, and when, makes no difference: a hole may come long before what makes up for it.
+#[test]
+fn the_allowance_for_holes_depends_on_the_blob_alone() {
+    let noise: Vec<u8> =
+        (0..400_000_u32).flat_map(|at| (at.wrapping_mul(0x9e37_79b1)).to_le_bytes()).collect();
+    let tar = RawTar::default()
+        .pax(&[("GNU.sparse.map", b"0,0"), ("GNU.sparse.size", b"4000000")])
+        .file("hole", b"")
+        .file("noise", &noise)
+        .end();
+    let mut pieces = 0;
+    for blob in [tar.clone(), gzip(&tar), zstd(&tar)] {
+        for blob_bytes in [Some(blob.len() as u64), None] {
+            for slow in [false, true] {
+                let with = |ratio| {
+                    let mut options = Options::default();
+                    options.blob_bytes = blob_bytes;
+                    (options.limits.ratio, options.limits.allowance) = (ratio, 0);
+                    let source = Slow { bytes: &blob, slow };
+                    build(source, &MemoryDevice::default(), &options)
+                };
+                let enough = 4_000_000_u64.div_ceil(blob.len() as u64);
+                with(enough).unwrap();
+                let error = with(enough - 1).unwrap_err();
+                assert!(matches!(error, Error::Expansion { expanded: 4_000_000, .. }), "{error}");
+                pieces += 1;
+            }
+        }
+    }
+    assert_eq!(pieces, 12);
+
+    struct Slow<'b> {
+        bytes: &'b [u8],
+        slow: bool,
+    }
+    impl Read for Slow<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if self.slow {
+                std::thread::sleep(std::time::Duration::from_micros(200));
+            }
+            let room = if self.slow { buffer.len().min(100_000) } else { buffer.len() };
+            self.bytes.read(&mut buffer[..room])
+        }
+    }
+}
+
 /// An image of so many directories and files, each file with two names.
 fn image_of(directories: usize, files: usize) -> (Built, Vec<u8>) {
     let tar = (0..directories).fold(RawTar::default(), |tar, number| tar.directory(&format!("d{number}/")));
