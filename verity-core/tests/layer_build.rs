@@ -14,8 +14,8 @@ use verity_core::fec::Roots;
 use verity_core::io::MemoryDevice;
 use verity_core::layer::tar::{Entry, EntryKind, Reader, Writer};
 use verity_core::layer::{
-    Built, Compression, Error, ExportError, Exported, Limits, Options, build, export, export_file,
-    export_file_at,
+    Built, Compression, Error, ExportError, Exported, Limits, Options, build, compare, export,
+    export_as_it_is, export_file, export_file_at,
 };
 use verity_core::progress::Observer;
 use verity_core::superblock::Superblock;
@@ -640,6 +640,86 @@ fn what_is_unpacked_has_the_limits_that_building_has() {
                 Err(error) => panic!("{error}"),
             }
         }
+    }
+}
+
+/// For programs that make images of tars, and an image that is compared with another.
+#[test]
+fn files_as_they_are_make_the_same_image() {
+    let tar = RawTar::default()
+        .file("etc/.wh.gone", b"")
+        .directory("kept/")
+        .file("kept/.wh..wh..opq", b"")
+        .file("kept/file", b"x")
+        .link("kept/again", "kept/file", b'1')
+        .pax(&[("GNU.sparse.map", b"1048576,4096"), ("GNU.sparse.size", b"3145728")])
+        .file("sparse", &[b's'; 4096])
+        .end();
+    let (first, bytes) = built(&tar);
+    let image = Image::open(&bytes, first.image.size).unwrap();
+    let mut as_it_is = Vec::new();
+    export_as_it_is(&image, &mut as_it_is, &Limits::default(), &()).unwrap();
+    assert!(as_it_is.len() > 3 << 20);
+    let made = |change: &dyn Fn(&mut Entry)| {
+        let device = MemoryDevice::default();
+        let mut writer = write::Writer::new(&device, write::Options::default()).unwrap();
+        let mut reader = Reader::new(&as_it_is[..]);
+        while let Some(mut entry) = reader.next_entry().unwrap() {
+            change(&mut entry);
+            let Entry { path, attributes, kind } = &entry;
+            let mut content = Vec::new();
+            reader.content().read_to_end(&mut content).unwrap();
+            let kind = match kind {
+                EntryKind::Directory => write::Kind::Directory,
+                EntryKind::CharDevice { major, minor } => {
+                    write::Kind::CharDevice { major: *major, minor: *minor }
+                }
+                EntryKind::HardLink(target) => {
+                    writer.link(path, target).unwrap();
+                    continue;
+                }
+                EntryKind::File { size, .. } => write::Kind::File { size: *size, content: &mut &content[..] },
+                kind => panic!("{kind:?}"),
+            };
+            writer.add(path, attributes, kind).unwrap();
+        }
+        let size = writer.finish().unwrap().size;
+        (device.into_bytes(), size)
+    };
+    let compared = |change: &dyn Fn(&mut Entry)| {
+        let (bytes, size) = made(change);
+        compare(&image, &Image::open(&bytes, size).unwrap(), &Limits::default(), &())
+    };
+    let same = compared(&|_| ()).unwrap();
+    assert_eq!((same.names, same.inodes, same.unread), (7, 6, 0));
+    let at = |path: &'static str, change: &'static dyn Fn(&mut Entry)| {
+        move |entry: &mut Entry| {
+            if entry.path == path.as_bytes() {
+                change(entry);
+            }
+        }
+    };
+    for (path, change, said) in [
+        (
+            "kept",
+            &|entry: &mut Entry| entry.attributes.xattrs.clear(),
+            "\"trusted.overlay.opaque\" was expected",
+        ),
+        ("kept/again", &|entry: &mut Entry| entry.attributes.uid = 7, "its owner is 7, and 0 was expected"),
+        (
+            "etc/gone",
+            &|entry: &mut Entry| entry.kind = EntryKind::CharDevice { major: 0, minor: 1 },
+            "its device number is (0, 1)",
+        ),
+        (
+            "kept/file",
+            &|entry: &mut Entry| entry.kind = EntryKind::HardLink(b"etc/gone".to_vec()),
+            "\"etc/gone\": its number of names is 2",
+        ),
+    ] as [(&'static str, &'static dyn Fn(&mut Entry), &str); 4]
+    {
+        let error = compared(&at(path, change)).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
     }
 }
 

@@ -9,6 +9,7 @@
 //!
 //! Memory: some megabytes for what is on its way, what the EROFS [writer](crate::erofs::write) keeps of each entry (bounded by [`Limits::entries`] and [`Limits::memory`]), and for zstd the window that the blob asks for, at most 128 MiB.
 
+mod compare;
 mod compression;
 mod digest;
 mod error;
@@ -22,10 +23,11 @@ mod whiteout;
 
 use std::io::Read;
 
+pub use compare::{Compared, Difference, compare};
 pub use compression::Compression;
 pub use digest::{Digest, DigestError};
 pub use error::{Error, Problem};
-pub use export::{ExportError, Exported, export, export_file, export_file_at};
+pub use export::{ExportError, Exported, export, export_as_it_is, export_file, export_file_at};
 pub use identity::Identity;
 pub use limits::Limits;
 

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::Args;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -15,12 +16,13 @@ use verity_core::layer::{self, Digest, Error, Options};
 use verity_core::tree;
 
 use super::limits::{LimitArguments, TRUSTED_CONTENT, TRUSTED_NAMES};
+use super::mkfs::{self, Mkfs};
 use crate::cli::help::exit_codes;
 use crate::cli::options::{Common, WorkOptions};
 use crate::cli::values;
 use crate::commands::{engine, stream};
 use crate::failure::{Code, Failure, plain};
-use crate::files::{Input, NewFile, Role};
+use crate::files::{Input, NewFile, Role, scratch_beside};
 use crate::output::layer as output;
 use crate::session::{Session, engine_options};
 
@@ -33,9 +35,14 @@ How the layer is compressed is told by its content. What may come of a layer is 
 A hard link to a file of another layer, '..' in a name, and whatever else other programs could read in another way is refused; \
 docs/layer-format.md has the list.
 
+With --mkfs another program makes the image, for example a compressed one. It is run as COMMAND --tar=f -U UUID IMAGE, with a tar of the layer on standard \
+input, and what it made is read back and compared with the layer before it gets its tree. COMMAND is split at spaces. \
+The file is the same everywhere only if the program makes the same of the same input.
+
 Examples:
   verity layer build layer.tar.gz layer.erofs
   verity layer build layer.tar layer.erofs --diff-id sha256:0c56... --fec-roots 2
+  verity layer build layer.tar layer.erofs --mkfs 'mkfs.erofs -zlz4hc,12 -C65536 -T0 --mkfs-time'
   zstd -dc layer.tar.zst | verity layer build - layer.erofs --json
   ROOT=$(verity layer build --quiet blobs/sha256/3b1f... layer.erofs --digest sha256:3b1f...)
   verity open layer.erofs layer layer.erofs ROOT_HASH --hash-offset HASH_OFFSET
@@ -73,6 +80,10 @@ pub(crate) struct Arguments {
     #[arg(short = 'h', long = "hash", value_name = "ALGORITHM", value_parser = values::algorithm, help_heading = "The tree")]
     algorithm: Option<Algorithm>,
 
+    /// A program that makes the image, with its options: see above [default: none, images are made here]
+    #[arg(long, value_name = "COMMAND", value_parser = Mkfs::from_str, conflicts_with = "block_size", help_heading = "The image")]
+    mkfs: Option<Mkfs>,
+
     /// Put parity behind the tree, of so many bytes in each codeword, 2 to 24 [default: no parity]
     #[arg(long, value_name = "ROOTS", value_parser = values::roots, help_heading = "Forward error correction")]
     fec_roots: Option<Roots>,
@@ -109,8 +120,18 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     session.debug(|| format!("Building {:?} from {:?}.", arguments.output, arguments.layer));
     let progress = session.progress();
     let options = arguments.options(blob_bytes, engine_options(&progress, arguments.work.threads));
-    let built = layer::build(source, output.file(), &options)
-        .map_err(|error| failure(&error, &arguments.layer, &output))?;
+    let failed = |error: Error| failure(&error, &arguments.layer, &output);
+    let built = match &arguments.mkfs {
+        None => layer::build(source, output.file(), &options).map_err(failed)?,
+        Some(mkfs) => {
+            // What the layer is to say: an image of it that is made here, and goes when it was compared.
+            let file = scratch_beside(output.path())?;
+            let mut plain = options.clone();
+            plain.roots = None;
+            let built = layer::build(source, &file, &plain).map_err(failed)?;
+            mkfs.make(mkfs::Layer { file: &file, built, options: &options }, &output)?
+        }
+    };
     output.publish()?;
     drop(progress);
 

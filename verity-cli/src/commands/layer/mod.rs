@@ -8,6 +8,7 @@ mod extract;
 mod inspect;
 mod limits;
 mod making;
+mod mkfs;
 mod reading;
 mod source;
 mod verify;

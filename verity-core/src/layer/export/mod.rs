@@ -1,10 +1,12 @@
 //! The way back: from an EROFS image to a tar, or to one file's content.
 
+mod dense;
 mod file;
 mod places;
 
 use std::io::{self, Read, Write};
 
+pub(super) use dense::Dense;
 pub use file::{export_file, export_file_at};
 use places::Places;
 
@@ -12,7 +14,7 @@ use super::Limits;
 use super::tar::{self, EntryKind, Text};
 use super::whiteout::{Marker, Whiteouts, marker};
 use crate::erofs::write::Attributes;
-use crate::erofs::{self, Budget, Content, FileKind, Image, Inode, Names};
+use crate::erofs::{self, Budget, FileKind, Image, Inode, Names};
 use crate::progress::{Observer, Phase};
 
 /// The longest path that a system call takes, in bytes.
@@ -112,11 +114,45 @@ pub fn export(
     limits: &Limits,
     observer: &dyn Observer,
 ) -> Result<Exported, ExportError> {
+    walk(image, out, limits, Form::Layer, observer)
+}
+
+/// Writes all that is in an image as a tar of the same files, for programs that make images of tars: whiteouts and opaque directories stay
+/// in overlayfs's words, devices 0/0 and an attribute, and holes are zeros.
+///
+/// # Errors
+/// As [`export`].
+pub fn export_as_it_is(
+    image: &Image<'_>,
+    out: impl Write,
+    limits: &Limits,
+    observer: &dyn Observer,
+) -> Result<Exported, ExportError> {
+    walk(image, out, limits, Form::AsItIs, observer)
+}
+
+/// What the tar is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// A layer: markers of whiteouts, and sparse files.
+    Layer,
+    /// The files themselves.
+    AsItIs,
+}
+
+fn walk(
+    image: &Image<'_>,
+    out: impl Write,
+    limits: &Limits,
+    form: Form,
+    observer: &dyn Observer,
+) -> Result<Exported, ExportError> {
     observer.begin(Phase::Extract, None);
     let budgets = Budgets::new(limits);
     let mut export = Export {
         image,
         limits,
+        form,
         budgets,
         out: tar::Writer::new(out),
         observer,
@@ -149,15 +185,15 @@ pub fn export(
 }
 
 /// How much work an image may cause that limits allow.
-struct Budgets {
+pub(super) struct Budgets {
     /// For extended attributes, and where content lies.
-    indexes: Budget,
+    pub(super) indexes: Budget,
     /// For what directories hold, which is in memory while they are listed.
-    directories: Budget,
+    pub(super) directories: Budget,
 }
 
 impl Budgets {
-    fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &Limits) -> Self {
         let inodes = limits.entries.saturating_add(2);
         let indexes = inodes.saturating_mul(INODE_COST).saturating_add(limits.memory / XATTR_MEMORY);
         Self {
@@ -185,6 +221,7 @@ fn check_expansion(
 struct Export<'e, W> {
     image: &'e Image<'e>,
     limits: &'e Limits,
+    form: Form,
     budgets: Budgets,
     out: tar::Writer<W>,
     observer: &'e dyn Observer,
@@ -218,7 +255,7 @@ impl<W: Write> Export<'_, W> {
             }
             self.places.remember(nid, folder, path)?;
             let names = self.image.list(&inode, &self.budgets.directories).map_err(failed)?;
-            match marker(path, &inode, &mut attributes) {
+            match self.marker(path, &inode, &mut attributes) {
                 Some(Marker::Opaque(opaque)) => {
                     self.write(path, &attributes, &EntryKind::Directory, None)?;
                     self.write(&opaque, &attributes, &EMPTY, None)?;
@@ -228,7 +265,7 @@ impl<W: Write> Export<'_, W> {
             return Ok(Some(names));
         }
         // Whiteouts may share an inode, but a link to a marker is none.
-        if let Some(Marker::Whiteout(marker)) = marker(path, &inode, &mut attributes) {
+        if let Some(Marker::Whiteout(marker)) = self.marker(path, &inode, &mut attributes) {
             if marker.rsplit(|&byte| byte == b'/').next().is_some_and(|name| name.len() > NAME_MAX) {
                 return Err(entry(
                     path,
@@ -248,6 +285,10 @@ impl<W: Write> Export<'_, W> {
         self.add_file(path, &inode, &attributes).map(|()| None)
     }
 
+    fn marker(&self, path: &[u8], inode: &Inode, attributes: &mut Attributes) -> Option<Marker> {
+        if self.form == Form::AsItIs { None } else { marker(path, inode, attributes) }
+    }
+
     fn add_file(&mut self, path: &[u8], inode: &Inode, attributes: &Attributes) -> Result<(), ExportError> {
         let failed = |source| ExportError::Image { path: path.to_vec(), source };
         let image = self.image;
@@ -260,8 +301,14 @@ impl<W: Write> Export<'_, W> {
                 self.expanded = self.expanded.saturating_add(inode.size);
                 check_expansion(image, self.limits, self.expanded, path)?;
                 let content = image.content(inode, &self.budgets.indexes).map_err(failed)?;
-                let kind = EntryKind::File { size: content.size(), data: content.data() };
-                return self.write(path, attributes, &kind, Some(content));
+                let size = content.size();
+                if self.form == Form::AsItIs {
+                    let data = (size > 0).then_some(0..size).into_iter().collect();
+                    let mut content = Dense::new(content);
+                    return self.write(path, attributes, &EntryKind::File { size, data }, Some(&mut content));
+                }
+                let (data, mut content) = (content.data(), content);
+                return self.write(path, attributes, &EntryKind::File { size, data }, Some(&mut content));
             }
             0o12 if inode.size > PATH_MAX as u64 => {
                 return Err(entry(path, "is a symbolic link to a path of more than 4095 bytes"));
@@ -285,7 +332,7 @@ impl<W: Write> Export<'_, W> {
         path: &[u8],
         attributes: &Attributes,
         kind: &EntryKind,
-        content: Option<Content<'_>>,
+        content: Option<&mut dyn Read>,
     ) -> Result<(), ExportError> {
         if let EntryKind::File { data, .. } = kind {
             self.exported.bytes += data.iter().map(|piece| piece.end - piece.start).sum::<u64>();
@@ -314,14 +361,14 @@ impl<W: Write> Export<'_, W> {
 const EMPTY: EntryKind = EntryKind::File { size: 0, data: Vec::new() };
 
 /// Content whose errors are told from those of writing, and that ends where the observer says so.
-struct Watched<'c> {
-    content: Option<Content<'c>>,
-    observer: &'c dyn Observer,
+struct Watched<'c, 'o> {
+    content: Option<&'c mut (dyn Read + 'c)>,
+    observer: &'o dyn Observer,
     failure: Option<io::Error>,
     cancelled: bool,
 }
 
-impl Read for Watched<'_> {
+impl Read for Watched<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(content) = &mut self.content else { return Ok(0) };
         if self.observer.cancelled() {
