@@ -74,6 +74,8 @@ pub struct Compared {
 /// Compares all that is in `found` with what is in `expected`: names, types, permissions, owners, times, extended attributes, device numbers, which names are one
 /// file, sizes and targets of links; and content, where `found` does not compress it.
 ///
+/// `found` may be anybody's. `expected` bounds the work, and is one that was built with `limits`.
+///
 /// # Errors
 /// [`Difference`]: the first that is met.
 pub fn compare(
