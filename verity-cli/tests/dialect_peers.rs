@@ -155,8 +155,9 @@ fn needs_systemd_repart_disks_are_as_it_reads_them() {
 
 /// A manifest over the same signature.
 fn notation(sandbox: &Sandbox, root: &str) {
-    sandbox.write("manifest.json", b"{}");
     let digest = format!("sha256:{}", "5".repeat(64));
+    let image = format!(r#"{{"schemaVersion":2,"layers":[{{"digest":"{digest}"}}]}}"#);
+    sandbox.write("manifest.json", image.as_bytes());
     let options = format!("--root-hash-signature root.p7s --layer-digest {digest} --subject manifest.json");
     sandbox.verity(&format!("layer convert layer n {root} --to notation {options}")).success();
     let manifest: serde_json::Value = serde_json::from_slice(&sandbox.read("n.notation.json")).unwrap();
@@ -165,12 +166,15 @@ fn notation(sandbox: &Sandbox, root: &str) {
     let sum = ran(sandbox, "sha256sum", "root.p7s");
     assert_eq!(signature["digest"], format!("sha256:{}", sum.split(' ').next().unwrap()));
     assert_eq!(signature["annotations"]["io.cncf.notary.dm-verity.root-hash"], root);
-    assert_eq!(
-        manifest["subject"]["digest"],
-        "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
-    );
+    let sum = ran(sandbox, "sha256sum", "manifest.json");
+    let subject = format!("sha256:{}", sum.split(' ').next().unwrap());
+    assert_eq!(manifest["subject"]["digest"], subject);
     let verified = sandbox.verity(&format!("layer verify n --layer-digest {digest} --json")).json();
     assert_eq!((&verified["intact"], &verified["dialect"]), (&true.into(), &"notation".into()));
+    assert_eq!(verified["subject"]["digest"], subject);
+    assert_eq!(verified["layer_digest"], digest);
+    let shown = sandbox.verity(&format!("layer inspect n --layer-digest {digest}")).success();
+    assert!(shown.contains(&subject), "{shown}");
 }
 
 fn needs_systemd_repart_partition_types_are_its_own() {

@@ -59,6 +59,53 @@ fn an_adopted_image_can_have_parity() {
 }
 
 #[test]
+fn parity_is_made_anew_or_left_out_as_it_is_said() {
+    let (sandbox, root) = adopted();
+    sandbox.verity("layer adopt --quiet image with-parity --fec-roots 4").success();
+    let before = sandbox.names();
+    for to in WRITTEN {
+        let convert = format!("layer convert with-parity {to}.raw {root} --to {to}");
+        let carried = ["plain", "containerd", "stacker"].contains(&to);
+        let run = sandbox.verity(&convert);
+        assert!(run.code == Some(1) && run.stderr.contains("goes on behind its tree: parity"), "{run:?}");
+        assert!(
+            run.stderr.contains("--without-parity") && run.stderr.contains("--fec-roots") == carried,
+            "{run:?}"
+        );
+        let run = sandbox.verity(&format!("{convert} --fec-roots 2 --without-parity"));
+        assert_eq!(run.code, Some(1), "{run:?}");
+        assert_eq!(sandbox.names(), before, "{to}");
+        let run = sandbox.verity(&format!("{convert} --fec-roots 2 --json"));
+        if carried {
+            let made = run.json();
+            let (end, offset) = (&made["hash_area_end"], &made["fec"]["offset"]);
+            assert_eq!((end, &made["fec"]["roots"]), (offset, &2.into()), "{made:#}");
+            let root = made["root_hash"].as_str().unwrap();
+            let fec = format!("--fec-device {to}.raw --fec-roots 2 --fec-offset {offset}");
+            sandbox.flip(&format!("{to}.raw"), 5000, 1);
+            let verify = format!(
+                "verify --quiet {to}.raw {to}.raw {root} --hash-offset {} {fec}",
+                made["hash_offset"]
+            );
+            let run = sandbox.verity(&verify);
+            assert!(run.code == Some(2) && run.stderr.contains("repairable"), "{run:?}");
+        } else {
+            assert_eq!(run.code, Some(1), "{run:?}");
+            assert!(run.stderr.contains(&format!("--fec-roots does not go with --to {to}")), "{run:?}");
+        }
+        // Left out, it is the layer that was made without.
+        sandbox.verity(&format!("layer convert --quiet layer {to}-bare {root} --to {to}")).success();
+        sandbox
+            .verity(&format!("layer convert --quiet with-parity {to}-out {root} --to {to} --without-parity"))
+            .success();
+        assert!(sandbox.read(&format!("{to}-out")) == sandbox.read(&format!("{to}-bare")), "{to}");
+        for name in sandbox.names().iter().filter(|name| !before.contains(name)) {
+            std::fs::remove_file(sandbox.path(name)).unwrap();
+        }
+    }
+}
+
+#[test]
 fn an_image_that_ends_inside_a_block_is_followed_by_zeros() {
     let sandbox = Sandbox::new();
     let mut bytes = pattern(10_000);

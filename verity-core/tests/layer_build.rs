@@ -13,7 +13,10 @@ use verity_core::erofs::{Image, Inode};
 use verity_core::fec::Roots;
 use verity_core::io::MemoryDevice;
 use verity_core::layer::tar::{Entry, EntryKind, Reader, Writer};
-use verity_core::layer::{Built, Compression, Error, ExportError, Options, build, export, export_file};
+use verity_core::layer::{
+    Built, Compression, Error, ExportError, Exported, Limits, Options, build, compare, export,
+    export_as_it_is, export_file, export_file_at,
+};
 use verity_core::progress::Observer;
 use verity_core::superblock::Superblock;
 use verity_core::tree::{self, Threads};
@@ -52,7 +55,7 @@ fn contents(built: &Built, bytes: &[u8]) -> BTreeMap<String, (Entry, Vec<u8>)> {
     let image = &bytes[..usize::try_from(built.image.size).unwrap()];
     let image = Image::open(&image, built.image.size).unwrap();
     let mut tar = Vec::new();
-    let exported = export(&image, &mut tar, &()).unwrap();
+    let exported = export(&image, &mut tar, &Limits::default(), &()).unwrap();
     let mut reader = Reader::new(&tar[..]);
     let mut entries = BTreeMap::new();
     while let Some(entry) = reader.next_entry().unwrap() {
@@ -421,6 +424,25 @@ fn entries_that_are_none_of_a_layer_s_are_refused() {
     refused(&tar().file(".wh.a/b", b"").end(), "no directory");
     refused(&tar().file("file", b"").file("file/.wh..wh..opq", b"").end(), "cannot be opaque");
     refused(&tar().file(".wh.a", b"").link("b", ".wh.a", b'1').end(), "link to a whiteout");
+    // What is left of such things hangs on the order in which a runtime takes them.
+    let hidden = "which the layer hides as a whole";
+    for (marker, below) in
+        [("a/.wh.b", "a/.wh.b"), ("a/b/.wh.c", "a/b/.wh.c"), ("a/b/.wh..wh..opq", "a/b/.wh..wh..opq")]
+    {
+        let [first, second] = [".wh.a", marker];
+        for [first, second] in [[first, second], [second, first]] {
+            let tar = tar().file(first, b"").file(second, b"").end();
+            refused(&tar, &format!("entry {below:?}: hides something in \"a\", {hidden}"));
+        }
+        for tar in [tar().file("a", b"x").file(marker, b""), tar().file(marker, b"").file("a", b"x")] {
+            let said =
+                format!("entry {below:?}: hides something in \"a\", which is no directory in this layer");
+            refused(&tar.clone().end(), &said);
+            refused(&tar.file(".wh.a", b"").end(), &said);
+        }
+    }
+    let both = tar().directory("a/").file(".wh.a", b"").file("a/.wh.b", b"").file("a/c/.wh.d", b"").end();
+    assert_eq!(built(&both).0.whiteouts, 2);
     refused(&tar().file("a", b"").link("a", "a", b'1').end(), "link to itself");
     refused(&tar().link("a", "elsewhere", b'1').end(), "elsewhere");
     refused(&tar().directory("a").link("b", "a", b'1').end(), "directory");
@@ -456,14 +478,27 @@ fn one_file_is_read_with_its_holes() {
     let image = &bytes[..usize::try_from(built.image.size).unwrap()];
     let image = Image::open(&image, built.image.size).unwrap();
     let mut content = Vec::new();
-    export_file(&image, b"/sparse", &mut content, &()).unwrap();
+    export_file(&image, b"/sparse", &mut content, &Limits::default(), &()).unwrap();
     assert_eq!(content.len(), 6 << 20);
     assert!(
         content[4096..8192].iter().all(|&byte| byte == b's')
             && content[8192..5 << 20].iter().all(|&byte| byte == 0)
     );
+    // Where it can have holes it has them: what is written is the data alone.
+    struct Places(std::sync::Mutex<Vec<(u64, usize)>>);
+    impl verity_core::io::WriteAt for Places {
+        fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+            self.0.lock().unwrap().push((offset, bytes.len()));
+            Ok(())
+        }
+    }
+    let places = Places(std::sync::Mutex::default());
+    let exported = export_file_at(&image, b"sparse", &places, &Limits::default(), &()).unwrap();
+    assert_eq!(exported.bytes, 6 << 20);
+    let written: usize = places.0.lock().unwrap().iter().map(|(_, length)| length).sum();
+    assert!(written < 1 << 20, "{written} of {} bytes", exported.bytes);
     for path in [&b"nothing"[..], b"bin", b"etc/link", b"bin/empty/below", b""] {
-        assert!(export_file(&image, path, io::sink(), &()).is_err(), "{path:?}");
+        assert!(export_file(&image, path, io::sink(), &Limits::default(), &()).is_err(), "{path:?}");
     }
 }
 
@@ -476,7 +511,7 @@ fn images_that_a_tar_cannot_say_are_refused() {
         fill(&mut writer);
         let size = writer.finish().unwrap().size;
         let mut tar = Vec::new();
-        export(&Image::open(&device, size).unwrap(), &mut tar, &()).map(|_| tar)
+        export(&Image::open(&device, size).unwrap(), &mut tar, &Limits::default(), &()).map(|_| tar)
     };
     let whiteout = || write::Kind::CharDevice { major: 0, minor: 0 };
     let plain = Attributes::default();
@@ -508,6 +543,186 @@ fn images_that_a_tar_cannot_say_are_refused() {
     }
 }
 
+/// What a pipe holds of a blob, and when, makes no difference: a hole may come long before what makes up for it.
+#[test]
+fn the_allowance_for_holes_depends_on_the_blob_alone() {
+    let noise: Vec<u8> =
+        (0..400_000_u32).flat_map(|at| (at.wrapping_mul(0x9e37_79b1)).to_le_bytes()).collect();
+    let tar = RawTar::default()
+        .pax(&[("GNU.sparse.map", b"0,0"), ("GNU.sparse.size", b"4000000")])
+        .file("hole", b"")
+        .file("noise", &noise)
+        .end();
+    let mut pieces = 0;
+    for blob in [tar.clone(), gzip(&tar), zstd(&tar)] {
+        for blob_bytes in [Some(blob.len() as u64), None] {
+            for slow in [false, true] {
+                let with = |ratio| {
+                    let mut options = Options::default();
+                    options.blob_bytes = blob_bytes;
+                    (options.limits.ratio, options.limits.allowance) = (ratio, 0);
+                    let source = Slow { bytes: &blob, slow };
+                    build(source, &MemoryDevice::default(), &options)
+                };
+                let enough = 4_000_000_u64.div_ceil(blob.len() as u64);
+                with(enough).unwrap();
+                let error = with(enough - 1).unwrap_err();
+                assert!(matches!(error, Error::Expansion { expanded: 4_000_000, .. }), "{error}");
+                pieces += 1;
+            }
+        }
+    }
+    assert_eq!(pieces, 12);
+
+    struct Slow<'b> {
+        bytes: &'b [u8],
+        slow: bool,
+    }
+    impl Read for Slow<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if self.slow {
+                std::thread::sleep(std::time::Duration::from_micros(200));
+            }
+            let room = if self.slow { buffer.len().min(100_000) } else { buffer.len() };
+            self.bytes.read(&mut buffer[..room])
+        }
+    }
+}
+
+/// An image of so many directories and files, each file with two names.
+fn image_of(directories: usize, files: usize) -> (Built, Vec<u8>) {
+    let tar = (0..directories).fold(RawTar::default(), |tar, number| tar.directory(&format!("d{number}/")));
+    let tar = (0..files).fold(tar, |tar, number| {
+        tar.file(&format!("f{number}"), b"x").link(&format!("l{number}"), &format!("f{number}"), b'1')
+    });
+    built(&tar.end())
+}
+
+#[test]
+fn what_is_unpacked_has_the_limits_that_building_has() {
+    let (built, bytes) = image_of(40, 30);
+    let image = Image::open(&bytes, built.image.size).unwrap();
+    let with = |change: &dyn Fn(&mut Limits)| {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        export(&image, io::sink(), &limits, &())
+    };
+    // 70 inodes besides the root, 30 further names.
+    with(&|limits| limits.entries = 70).unwrap();
+    let error = with(&|limits| limits.entries = 69).unwrap_err();
+    assert!(matches!(error, ExportError::Entries(69)), "{error}");
+    let names: u64 = (0..40).map(|number: u64| format!("d{number}").len() as u64).sum::<u64>()
+        + (0..30).map(|number: u64| format!("f{number}").len() as u64).sum::<u64>();
+    with(&|limits| limits.memory = names).unwrap();
+    let error = with(&|limits| limits.memory = names - 1).unwrap_err();
+    assert!(matches!(error, ExportError::Memory(most) if most == names - 1), "{error}");
+
+    let hole = RawTar::default()
+        .pax(&[("GNU.sparse.map", b"0,0"), ("GNU.sparse.size", b"1000000000")])
+        .file("hole", b"")
+        .end();
+    let (built, bytes) = build_with(&hole, |options| options.limits.ratio = 1 << 30).unwrap();
+    let image = Image::open(&bytes, built.image.size).unwrap();
+    for allowance in [1_000_000_000, 999_999_999] {
+        let mut limits = Limits::default();
+        (limits.ratio, limits.allowance) = (10, allowance);
+        let results: [Result<Exported, ExportError>; 3] = [
+            export(&image, io::sink(), &limits, &()),
+            export_file(&image, b"hole", io::sink(), &limits, &()),
+            export_file_at(&image, b"hole", &MemoryDevice::default(), &limits, &()),
+        ];
+        for result in results {
+            match result {
+                Ok(_) => assert_eq!(allowance, 1_000_000_000),
+                Err(ExportError::Expansion { path, expanded: 1_000_000_000, input, ratio: 10, .. }) => {
+                    assert_eq!((&path[..], input, allowance), (&b"hole"[..], built.image.size, 999_999_999));
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+/// For programs that make images of tars, and an image that is compared with another.
+#[test]
+fn files_as_they_are_make_the_same_image() {
+    let tar = RawTar::default()
+        .file("etc/.wh.gone", b"")
+        .directory("kept/")
+        .file("kept/.wh..wh..opq", b"")
+        .file("kept/file", b"x")
+        .link("kept/again", "kept/file", b'1')
+        .pax(&[("GNU.sparse.map", b"1048576,4096"), ("GNU.sparse.size", b"3145728")])
+        .file("sparse", &[b's'; 4096])
+        .end();
+    let (first, bytes) = built(&tar);
+    let image = Image::open(&bytes, first.image.size).unwrap();
+    let mut as_it_is = Vec::new();
+    export_as_it_is(&image, &mut as_it_is, &Limits::default(), &()).unwrap();
+    assert!(as_it_is.len() > 3 << 20);
+    let made = |change: &dyn Fn(&mut Entry)| {
+        let device = MemoryDevice::default();
+        let mut writer = write::Writer::new(&device, write::Options::default()).unwrap();
+        let mut reader = Reader::new(&as_it_is[..]);
+        while let Some(mut entry) = reader.next_entry().unwrap() {
+            change(&mut entry);
+            let Entry { path, attributes, kind } = &entry;
+            let mut content = Vec::new();
+            reader.content().read_to_end(&mut content).unwrap();
+            let kind = match kind {
+                EntryKind::Directory => write::Kind::Directory,
+                EntryKind::CharDevice { major, minor } => {
+                    write::Kind::CharDevice { major: *major, minor: *minor }
+                }
+                EntryKind::HardLink(target) => {
+                    writer.link(path, target).unwrap();
+                    continue;
+                }
+                EntryKind::File { size, .. } => write::Kind::File { size: *size, content: &mut &content[..] },
+                kind => panic!("{kind:?}"),
+            };
+            writer.add(path, attributes, kind).unwrap();
+        }
+        let size = writer.finish().unwrap().size;
+        (device.into_bytes(), size)
+    };
+    let compared = |change: &dyn Fn(&mut Entry)| {
+        let (bytes, size) = made(change);
+        compare(&image, &Image::open(&bytes, size).unwrap(), &Limits::default(), &())
+    };
+    let same = compared(&|_| ()).unwrap();
+    assert_eq!((same.names, same.inodes, same.unread), (7, 6, 0));
+    let at = |path: &'static str, change: &'static dyn Fn(&mut Entry)| {
+        move |entry: &mut Entry| {
+            if entry.path == path.as_bytes() {
+                change(entry);
+            }
+        }
+    };
+    for (path, change, said) in [
+        (
+            "kept",
+            &|entry: &mut Entry| entry.attributes.xattrs.clear(),
+            "\"trusted.overlay.opaque\" was expected",
+        ),
+        ("kept/again", &|entry: &mut Entry| entry.attributes.uid = 7, "its owner is 7, and 0 was expected"),
+        (
+            "etc/gone",
+            &|entry: &mut Entry| entry.kind = EntryKind::CharDevice { major: 0, minor: 1 },
+            "its device number is (0, 1)",
+        ),
+        (
+            "kept/file",
+            &|entry: &mut Entry| entry.kind = EntryKind::HardLink(b"etc/gone".to_vec()),
+            "\"etc/gone\": its number of names is 2",
+        ),
+    ] as [(&'static str, &'static dyn Fn(&mut Entry), &str); 4]
+    {
+        let error = compared(&at(path, change)).unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
+    }
+}
+
 #[test]
 fn export_is_cancelled_within_a_file() {
     struct Impatient(std::sync::atomic::AtomicU64);
@@ -523,7 +738,7 @@ fn export_is_cancelled_within_a_file() {
     let (built, bytes) = built(&RawTar::default().file("large", &content).end());
     let image = Image::open(&bytes, built.image.size).unwrap();
     let mut tar = Vec::new();
-    let error = export(&image, &mut tar, &Impatient(0.into())).unwrap_err();
+    let error = export(&image, &mut tar, &Limits::default(), &Impatient(0.into())).unwrap_err();
     assert!(matches!(error, ExportError::Cancelled) && tar.len() < content.len() / 2, "{error}");
 }
 

@@ -21,5 +21,5 @@ pub(crate) use journal::{Decision, InPlace, journal_path, recover};
 pub(crate) use new_file::NewFile;
 pub(crate) use root_hash::RootHashFile;
 pub(crate) use target::{Plan, Target};
-pub(crate) use temporary::{Temporary, leaf_store, scratch};
+pub(crate) use temporary::{Temporary, leaf_store, scratch, scratch_beside};
 pub(crate) use temporary_folder::TemporaryFolder;

@@ -33,6 +33,11 @@ impl NewFile {
         self.temporary.as_file()
     }
 
+    /// The name that it has until it is complete, for a program that writes to names.
+    pub(crate) fn temporary_path(&self) -> &Path {
+        self.temporary.path()
+    }
+
     /// The name that it is going to have.
     pub(crate) fn path(&self) -> &Path {
         &self.path

@@ -67,6 +67,11 @@ impl Temporary {
         self.file.as_file()
     }
 
+    /// The name that it has until then.
+    pub(super) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
     /// Gives the file its name. It is on disk after that.
     pub(crate) fn persist(self) -> io::Result<()> {
         self.as_file().sync_all()?;
@@ -96,6 +101,16 @@ pub(crate) fn scratch() -> Result<File, Failure> {
         Failure::system(format_args!("no temporary file in {:?}", std::env::temp_dir()), &error)
             .code(Code::General)
             .hint("set TMPDIR to a folder that can be written to")
+    })
+}
+
+/// A nameless file in the folder of an output, for as much as the output has.
+pub(crate) fn scratch_beside(output: &Path) -> Result<File, Failure> {
+    let folder = folder(output);
+    tempfile::tempfile_in(folder).map_err(|error| {
+        Failure::system(format_args!("no temporary file in {folder:?}"), &error)
+            .code(Code::General)
+            .hint("give an output in a folder that can be written to")
     })
 }
 

@@ -38,6 +38,10 @@ fn described(layer: &Layer) -> String {
     let data = &layer.data_bytes;
     let data_end = data.start + layer.layout.geometry.data_bytes();
     line(&mut text, "Data", format_args!("bytes {} to {}", data.start, data_end - 1));
+    if let Some(image) = &layer.image {
+        line(&mut text, "Layer of image", format_args!("manifest {}", image.subject.digest));
+        line(&mut text, "Image's layer", &image.digest);
+    }
     line(&mut text, "Signature", if layer.signed { "there is one" } else { "none" });
     // What `dump` says, under a heading of its own.
     let header = human::header(&layer.path, &layer.layout, None, None);
@@ -67,6 +71,12 @@ fn description(layer: &Layer) -> Value {
             "data_offset": layer.data_bytes.start,
             "hash_area_start": layer.hash_bytes.start,
             "signed": layer.signed,
+            "subject": layer.image.as_ref().map(|image| json!({
+                "media_type": image.subject.media_type,
+                "digest": image.subject.digest,
+                "size": image.subject.size,
+            })),
+            "layer_digest": layer.image.as_ref().map(|image| &image.digest),
         }),
         documents::layout(&layer.layout),
         json!({
@@ -96,11 +106,15 @@ const fn source(given: bool) -> &'static str {
 
 /// What was made, and what became of the root hash.
 pub(crate) fn converted(converted: &ConvertedLayer) -> String {
-    let ConvertedLayer { to, root, before, files, .. } = converted;
+    let ConvertedLayer { to, root, before, files, parity, .. } = converted;
     let mut text = String::new();
     line(&mut text, "Dialect", to);
     for file in files {
         line(&mut text, "Written", file.display());
+    }
+    if let Some(parity) = parity {
+        let (roots, offset) = (parity.places.roots().get(), parity.places.offset());
+        line(&mut text, "Parity", format_args!("{roots} roots, from byte {offset} on"));
     }
     if root == before {
         line(&mut text, "Root hash", format_args!("{root} (as before)"));
@@ -112,7 +126,7 @@ pub(crate) fn converted(converted: &ConvertedLayer) -> String {
 }
 
 pub(crate) fn converted_json(converted: &ConvertedLayer) -> Value {
-    let ConvertedLayer { source: layer, before, given, to, layout, root, files } = converted;
+    let ConvertedLayer { source: layer, before, given, to, layout, parity, root, files } = converted;
     documents::merged([
         json!({
             "command": "layer convert",
@@ -126,6 +140,7 @@ pub(crate) fn converted_json(converted: &ConvertedLayer) -> Value {
             "root_hash": root.to_string(),
             "root_hash_before": before.to_string(),
             "root_hash_from": source(*given),
+            "fec": parity.as_ref().map(documents::fec),
         }),
     ])
 }

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use verity_core::block::BlockSize;
-use verity_core::dialect::notary::Referrer;
+use verity_core::dialect::notary::{Referrer, Subject};
 use verity_core::dialect::systemd::SignaturePartition;
 use verity_core::dialect::{containerd, kata, nydus, stacker, vhd};
 use verity_core::geometry::Geometry;
@@ -40,6 +40,9 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(referrer) = Referrer::parse(bytes) {
         let text = referrer.encode().unwrap();
         assert_eq!(Referrer::parse(text.as_bytes()).unwrap().layers.len(), referrer.layers.len());
+    }
+    if let Ok(subject) = Subject::parse(bytes) {
+        subject.layers.iter().for_each(|layer| subject.check_layer(layer).unwrap());
     }
     if let Ok(signature) = SignaturePartition::parse(bytes) {
         let text = signature.encode().unwrap();

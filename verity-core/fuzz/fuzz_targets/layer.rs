@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use verity_core::erofs::Image;
 use verity_core::io::MemoryDevice;
 use verity_core::layer::tar::Reader;
-use verity_core::layer::{Options, build, export};
+use verity_core::layer::{Limits, Options, build, compare, export};
 use verity_core::tree::Threads;
 
 /// Gives each block that could be a header the checksum that it lacks, so that what lies behind is reached.
@@ -42,12 +42,16 @@ fuzz_target!(|input: (bool, Vec<u8>)| {
     let image = &bytes[..usize::try_from(built.image.size).unwrap()];
     let tar = |image: &[u8]| {
         let mut tar = Vec::new();
-        export(&Image::open(&image, image.len() as u64).unwrap(), &mut tar, &()).map(|_| tar)
+        export(&Image::open(&image, image.len() as u64).unwrap(), &mut tar, &Limits::default(), &())
+            .map(|_| tar)
     };
     // The marker of an opaque directory may make a path too long for a tar.
     let Ok(first) = tar(image) else { return };
     let again = MemoryDevice::default();
     let rebuilt = build(&first[..], &again, &Options::default()).unwrap();
     let again = again.into_bytes();
-    assert_eq!(tar(&again[..usize::try_from(rebuilt.image.size).unwrap()]).unwrap(), first);
+    let again = &again[..usize::try_from(rebuilt.image.size).unwrap()];
+    assert_eq!(tar(again).unwrap(), first);
+    let [image, again] = [&image, &again].map(|image| Image::open(image, image.len() as u64).unwrap());
+    compare(&image, &again, &Limits::default(), &()).unwrap();
 });

@@ -97,6 +97,10 @@ pub enum Problem {
     WhiteoutDirectory,
     /// What is to hide all below it is no directory.
     OpaqueFile,
+    /// It hides something in a directory of this path, which the layer hides as a whole.
+    BelowHidden(Vec<u8>),
+    /// It hides something in a directory of this path, where the layer has something else.
+    BelowFile(Vec<u8>),
     /// A hard link to a whiteout.
     LinkToWhiteout,
     /// A hard link to itself.
@@ -114,6 +118,16 @@ impl std::fmt::Display for Problem {
             Self::AufsFile => f.write_str("AUFS's own files (.wh..wh.*) are no part of a layer"),
             Self::WhiteoutDirectory => f.write_str("a whiteout is no directory"),
             Self::OpaqueFile => f.write_str("is no directory, and cannot be opaque"),
+            Self::BelowHidden(folder) => write!(
+                f,
+                "hides something in {:?}, which the layer hides as a whole; runtimes differ in what is left",
+                Text(folder)
+            ),
+            Self::BelowFile(folder) => write!(
+                f,
+                "hides something in {:?}, which is no directory in this layer; runtimes differ in what is left",
+                Text(folder)
+            ),
             Self::LinkToWhiteout => f.write_str("a hard link to a whiteout"),
             Self::LinkToItself => f.write_str("a hard link to itself"),
             Self::WhiteoutDevice => f.write_str(

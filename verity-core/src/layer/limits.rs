@@ -2,7 +2,8 @@
 
 use super::error::Error;
 
-/// How much a layer may make of its blob: a few kilobytes can claim to be terabytes.
+/// How much a layer may make of its blob: a few kilobytes can claim to be terabytes. What is unpacked from a layer has the same limits; there the image is
+/// what the blob is here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
@@ -25,12 +26,17 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Whether so much may come of so many bytes.
+    pub(super) const fn allow(&self, expanded: u64, input: u64) -> bool {
+        expanded <= self.allowance || expanded <= input.saturating_mul(self.ratio)
+    }
+
     /// Checks how much came of `input` bytes of the blob.
-    pub(super) fn check(&self, expanded: u64, input: u64) -> Result<(), Error> {
+    pub(super) const fn check(&self, expanded: u64, input: u64) -> Result<(), Error> {
         let Self { ratio, allowance, .. } = *self;
-        if expanded > allowance && expanded > input.saturating_mul(ratio) {
-            return Err(Error::Expansion { expanded, input, ratio, allowance });
+        if self.allow(expanded, input) {
+            return Ok(());
         }
-        Ok(())
+        Err(Error::Expansion { expanded, input, ratio, allowance })
     }
 }

@@ -11,6 +11,7 @@
 //! Memory: some megabytes for what is on its way, the leaves of the first 4 GiB of the image (32 MiB) where it is hashed while it is written, what the EROFS [writer](crate::erofs::write) keeps of each entry (bounded by [`Limits::entries`] and [`Limits::memory`]), and for zstd the window that the blob asks for, at most 128 MiB.
 
 mod check;
+mod compare;
 mod compression;
 mod digest;
 mod error;
@@ -27,12 +28,13 @@ mod whiteout;
 use std::io::Read;
 
 pub use check::{Checked, check};
+pub use compare::{Compared, Difference, compare};
 pub use compression::Compression;
 pub use digest::{Digest, DigestError};
 #[cfg(feature = "oci")]
 pub(crate) use digest::{Hasher, sha256_of};
 pub use error::{Error, Problem};
-pub use export::{ExportError, Exported, export, export_file};
+pub use export::{ExportError, Exported, export, export_as_it_is, export_file, export_file_at};
 pub use identity::Identity;
 pub use limits::Limits;
 

@@ -34,16 +34,14 @@ struct Shared<'a> {
     options: &'a Options<'a>,
     /// The work is over, well or not.
     stop: AtomicBool,
-    /// How many bytes of the blob were taken.
+    /// How many bytes of the blob were decompressed.
     taken: AtomicU64,
 }
 
 /// The uncompressed tar.
 pub(super) struct Stream<'a> {
     pieces: Pieces,
-    shared: &'a Shared<'a>,
-    /// The blob is its own tar: what is taken of one is taken of the other.
-    plain: bool,
+    options: &'a Options<'a>,
     /// Bytes of holes so far.
     holes: u64,
 }
@@ -66,9 +64,10 @@ pub(super) fn run<T>(
         let start = pieces.fill_buf().map_err(|error| Error::through(error, Error::Source))?;
         let compression = Compression::detect(start).map_err(Error::Unsupported)?;
         if compression == Compression::None {
-            let mut stream = Stream { pieces, shared: &shared, plain: true, holes: 0 };
+            let mut stream = Stream { pieces, options, holes: 0 };
             let result = stream.complete(work)?;
             let blob = blob_digests.join().map_err(|_| Error::Thread)?;
+            options.limits.check(stream.holes, blob.length)?;
             return Ok((result, Totals { compression, tar: blob.clone(), blob }));
         }
         let (tar_hasher, tar_digests) = hash(scope, options.diff_id.as_ref(), None)?;
@@ -76,11 +75,13 @@ pub(super) fn run<T>(
         let decoder = &shared;
         spawn(scope, move || decoder.decode(compression, pieces, &give))?;
         let pieces = Pieces::new(decoded).told_to(tar_hasher);
-        let mut stream = Stream { pieces, shared: &shared, plain: false, holes: 0 };
+        let mut stream = Stream { pieces, options, holes: 0 };
         let result = stream.complete(work)?;
+        let holes = stream.holes;
         // The end of the queue to the thread that digests.
         drop(stream);
         let blob = blob_digests.join().map_err(|_| Error::Thread)?;
+        options.limits.check(holes, blob.length)?;
         let tar = tar_digests.join().map_err(|_| Error::Thread)?;
         Ok((result, Totals { compression, blob, tar }))
     })
@@ -216,22 +217,20 @@ impl Stream<'_> {
         }
     }
 
-    /// Checks that so many bytes of holes are not too much for the blob.
+    /// Takes account of holes, and refuses what is too much for the blob.
+    ///
+    /// Of how many bytes these are made is known when all of the blob was read. A hole costs nothing until then, so that
+    /// where the blob's size is not known before, they are checked when it is: how fast a pipe is filled, and how far the threads have come,
+    /// makes no difference.
     pub(super) fn expand(&mut self, holes: u64) -> Result<(), Error> {
         self.holes = self.holes.saturating_add(holes);
-        let Options { blob_bytes, limits, .. } = self.shared.options;
-        // The blob's size, where it is known: a hole comes before the content that makes up for it.
-        let input = blob_bytes.unwrap_or_else(|| self.shared.taken.load(Ordering::Relaxed));
-        limits.check(self.holes, input)
+        let Options { blob_bytes, limits, .. } = self.options;
+        blob_bytes.map_or(Ok(()), |blob_bytes| limits.check(self.holes, blob_bytes))
     }
 }
 
 impl Read for Stream<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.pieces.read(buffer)?;
-        if self.plain {
-            self.shared.taken.fetch_add(count as u64, Ordering::Relaxed);
-        }
-        Ok(count)
+        self.pieces.read(buffer)
     }
 }

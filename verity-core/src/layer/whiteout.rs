@@ -52,7 +52,7 @@ impl Whiteouts {
         } else {
             // Of a marker only owner and time are kept: it is no file that could be run or read.
             let attributes = Attributes { mode: 0, xattrs: BTreeMap::new(), ..entry.attributes.clone() };
-            let path = if folder.is_empty() { hidden.to_vec() } else { [folder, b"/", hidden].concat() };
+            let path = within(folder, hidden);
             let length = path.len() as u64;
             if self.hidden.insert(path, attributes).is_none() {
                 self.memory += length;
@@ -71,8 +71,32 @@ impl Whiteouts {
         path.split(|&byte| byte == b'/').any(|component| component.starts_with(PREFIX))
     }
 
+    /// Refuses a marker in a folder that the layer hides, or has as something else: what is left of such a thing hangs on which of the two a
+    /// runtime takes first.
+    fn check_folders(&self, folder: &[u8], marker: &[u8], writer: &Writer<'_>) -> Result<(), Error> {
+        let ends = folder.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        for end in ends.chain([folder.len()]) {
+            let folder = &folder[..end];
+            let problem = match writer.kind(folder) {
+                Some(FileKind::Directory) => continue,
+                Some(_) => Problem::BelowFile(folder.to_vec()),
+                None if self.hidden.contains_key(folder) => Problem::BelowHidden(folder.to_vec()),
+                None => continue,
+            };
+            return Err(Error::Entry { path: marker.to_vec(), problem });
+        }
+        Ok(())
+    }
+
     /// Puts them into the image.
     pub(super) fn apply(self, writer: &mut Writer<'_>) -> Result<Hidden, Error> {
+        for path in self.hidden.keys() {
+            let (folder, name) = split(path);
+            self.check_folders(folder, &within(folder, &[PREFIX, name].concat()), writer)?;
+        }
+        for path in &self.opaque {
+            self.check_folders(split(path).0, &within(path, OPAQUE), writer)?;
+        }
         let Self { hidden, mut opaque, .. } = self;
         let mut whiteouts = 0;
         for (path, attributes) in hidden {
@@ -122,9 +146,6 @@ pub(super) enum Marker {
 /// The marker for something in an image, if it is that; what overlayfs has for it is taken from the attributes.
 pub(super) fn marker(path: &[u8], inode: &Inode, attributes: &mut Attributes) -> Option<Marker> {
     let (folder, name) = split(path);
-    let within = |folder: &[u8], name: &[u8]| {
-        if folder.is_empty() { name.to_vec() } else { [folder, b"/", name].concat() }
-    };
     if inode.mode >> 12 == 0o02 && inode.device() == (0, 0) {
         return Some(Marker::Whiteout(within(folder, &[PREFIX, name].concat())));
     }
@@ -134,6 +155,11 @@ pub(super) fn marker(path: &[u8], inode: &Inode, attributes: &mut Attributes) ->
         attributes.xattrs.remove(OPAQUE_ATTRIBUTE);
         Marker::Opaque(within(path, OPAQUE))
     })
+}
+
+/// The path of a name in a folder.
+fn within(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    if folder.is_empty() { name.to_vec() } else { [folder, b"/", name].concat() }
 }
 
 /// The folder of a path, and the name in it.

@@ -185,6 +185,16 @@ fn a_directory_may_have_100000_entries() {
     assert_eq!(found[&b"many/entry-099999"[..]].what, What::Fifo);
 }
 
+/// fsck.erofs goes down by recursion, and unpacks what is at the bottom.
+#[test]
+fn a_thousand_directories_may_lie_in_each_other() {
+    let deepest = vec!["d"; 1000].join("/");
+    let steps = [file(&format!("{deepest}/file"), b"down here"), folder("d"), folder("d/d")];
+    let (bytes, _, found) = image(Options::default(), &steps);
+    assert_eq!(found.len(), 1002);
+    fsck::check(&bytes, &found);
+}
+
 /// A file of which only the data are read; a size is only a number.
 fn sparse(size: u64, data: &[Range<u64>], block_size: u32) -> Result<(Vec<u8>, Summary), Error> {
     let device = MemoryDevice::default();

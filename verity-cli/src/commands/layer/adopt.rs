@@ -4,18 +4,18 @@ use std::path::PathBuf;
 
 use clap::Args;
 use verity_core::block::Salt;
-use verity_core::fec::{self, Roots};
+use verity_core::fec::Roots;
 use verity_core::geometry::{Geometry, HashArea};
 use verity_core::io::{Storage, WriteAt};
 use verity_core::params::Params;
 use verity_core::superblock::Superblock;
 
-use super::making::{Making, uuid_of};
+use super::making::{Making, parity_behind, uuid_of};
 use crate::cli::help::exit_codes;
 use crate::cli::options::{Common, TreeOptions, WorkOptions};
 use crate::cli::values;
+use crate::commands::Formatted;
 use crate::commands::layout::{Layout, bad_geometry};
-use crate::commands::{Formatted, Parity};
 use crate::failure::{Code, Failure};
 use crate::files::{Input, NewFile, Role};
 use crate::output::{human, json};
@@ -82,7 +82,8 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     let image = Input::open(&arguments.image, Role::Data)?;
     let (data_blocks, image_bytes) = size(arguments, &image, &params, session)?;
     let geometry = geometry(arguments, &params, data_blocks)?;
-    let parity = arguments.fec_roots.map(|roots| parity(arguments, roots, &params, &geometry)).transpose()?;
+    let parity = arguments.fec_roots.map(|roots| parity_behind(&arguments.output, roots, &params, &geometry));
+    let parity = parity.transpose()?;
     let length = parity.as_ref().map_or(geometry.hash_area_end(), |parity| parity.bytes().end);
     let output = NewFile::create(&arguments.output, length)?;
 
@@ -149,18 +150,4 @@ fn geometry(arguments: &Arguments, params: &Params, data_blocks: u64) -> Result<
     let geometry =
         HashArea::with_superblock(offset).and_then(|area| Geometry::new(params, data_blocks, area));
     geometry.map_err(|error| bad_geometry(&error))
-}
-
-fn parity(
-    arguments: &Arguments,
-    roots: Roots,
-    params: &Params,
-    geometry: &Geometry,
-) -> Result<Parity, Failure> {
-    let offset = geometry.hash_area_end();
-    let places = fec::Layout::new(params, geometry, geometry.hash_blocks(), roots, offset);
-    let places = places.map_err(|error| {
-        Failure::argument(error).hint("leave out --fec-roots, or give both block sizes the same value")
-    })?;
-    Ok(Parity { device: arguments.output.clone(), places, with_hash: true })
 }

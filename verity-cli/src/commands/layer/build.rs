@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::Args;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -11,15 +12,17 @@ use verity_core::algorithm::Algorithm;
 use verity_core::block::BlockSize;
 use verity_core::erofs::write;
 use verity_core::fec::Roots;
-use verity_core::layer::{self, Digest, Error, Limits, Options};
+use verity_core::layer::{self, Digest, Error, Options};
 use verity_core::tree;
 
+use super::limits::{LimitArguments, TRUSTED_CONTENT, TRUSTED_NAMES};
+use super::mkfs::{self, Mkfs};
 use crate::cli::help::exit_codes;
 use crate::cli::options::{Common, WorkOptions};
 use crate::cli::values;
 use crate::commands::{engine, image, stream};
 use crate::failure::{Code, Failure, plain};
-use crate::files::{Input, NewFile, Role};
+use crate::files::{Input, NewFile, Role, scratch_beside};
 use crate::output::layer as output;
 use crate::session::{Session, engine_options};
 
@@ -32,9 +35,14 @@ How the layer is compressed is told by its content. What may come of a layer is 
 A hard link to a file of another layer, '..' in a name, and whatever else other programs could read in another way is refused; \
 docs/layer-format.md has the list.
 
+With --mkfs another program makes the image, for example a compressed one. It is run as COMMAND --tar=f -U UUID IMAGE, with a tar of the layer on standard \
+input, and what it made is read back and compared with the layer before it gets its tree. COMMAND is split at spaces. \
+The file is the same everywhere only if the program makes the same of the same input.
+
 Examples:
   verity layer build layer.tar.gz layer.erofs
   verity layer build layer.tar layer.erofs --diff-id sha256:0c56... --fec-roots 2
+  verity layer build layer.tar layer.erofs --mkfs 'mkfs.erofs -zlz4hc,12 -C65536 -T0 --mkfs-time'
   zstd -dc layer.tar.zst | verity layer build - layer.erofs --json
   ROOT=$(verity layer build --quiet blobs/sha256/3b1f... layer.erofs --digest sha256:3b1f...)
   verity open layer.erofs layer layer.erofs ROOT_HASH --hash-offset HASH_OFFSET
@@ -64,14 +72,6 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIGEST", help_heading = "The layer")]
     digest: Option<Digest>,
 
-    /// How many times as large as the file its content may be [default: 200]
-    #[arg(long, value_name = "N", value_parser = values::number, help_heading = "The layer")]
-    max_ratio: Option<u64>,
-
-    /// How many bytes of content are allowed whatever the ratio [default: 1073741824]
-    #[arg(long, value_name = "BYTES", value_parser = values::number, help_heading = "The layer")]
-    max_bytes: Option<u64>,
-
     /// Block size of image, data and tree: 4096, or 512 [default: 4096]
     #[arg(long, value_name = "BYTES", value_parser = block_size, help_heading = "The tree")]
     block_size: Option<BlockSize>,
@@ -80,10 +80,16 @@ pub(crate) struct Arguments {
     #[arg(short = 'h', long = "hash", value_name = "ALGORITHM", value_parser = values::algorithm, help_heading = "The tree")]
     algorithm: Option<Algorithm>,
 
+    /// A program that makes the image, with its options: see above [default: none, images are made here]
+    #[arg(long, value_name = "COMMAND", value_parser = Mkfs::from_str, conflicts_with = "block_size", help_heading = "The image")]
+    mkfs: Option<Mkfs>,
+
     /// Put parity behind the tree, of so many bytes in each codeword, 2 to 24 [default: no parity]
     #[arg(long, value_name = "ROOTS", value_parser = values::roots, help_heading = "Forward error correction")]
     fec_roots: Option<Roots>,
 
+    #[command(flatten)]
+    limits: LimitArguments,
     #[command(flatten)]
     work: WorkOptions,
     #[command(flatten)]
@@ -114,10 +120,21 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     session.debug(|| format!("Building {:?} from {:?}.", arguments.output, arguments.layer));
     let progress = session.progress();
     let options = arguments.options(blob_bytes, engine_options(&progress, arguments.work.threads));
-    let built = layer::build(source, output.file(), &options).map_err(|error| {
+    let failed = |error: Error| {
         failure(&error, output.path(), |error| output.cannot_write(error))
             .within(format_args!("layer {:?}", arguments.layer))
-    })?;
+    };
+    let built = match &arguments.mkfs {
+        None => layer::build(source, output.file(), &options).map_err(failed)?,
+        Some(mkfs) => {
+            // What the layer is to say: an image of it that is made here, and goes when it was compared.
+            let file = scratch_beside(output.path())?;
+            let mut plain = options.clone();
+            plain.roots = None;
+            let built = layer::build(source, &file, &plain).map_err(failed)?;
+            mkfs.make(mkfs::Layer { file: &file, built, options: &options }, &output)?
+        }
+    };
     output.publish()?;
     drop(progress);
 
@@ -149,9 +166,6 @@ impl Arguments {
     }
 
     fn options<'a>(&self, blob_bytes: Option<u64>, engine: tree::Options<'a>) -> Options<'a> {
-        let mut limits = Limits::default();
-        limits.ratio = self.max_ratio.unwrap_or(limits.ratio);
-        limits.allowance = self.max_bytes.unwrap_or(limits.allowance);
         let mut options = Options::default();
         options.block_size = self.block_size.unwrap_or_default();
         options.algorithm = self.algorithm.unwrap_or_default();
@@ -159,7 +173,7 @@ impl Arguments {
         options.diff_id.clone_from(&self.diff_id);
         options.digest.clone_from(&self.digest);
         options.blob_bytes = blob_bytes;
-        options.limits = limits;
+        options.limits = self.limits.limits();
         options.engine = engine;
         options
     }
@@ -194,15 +208,13 @@ pub(in crate::commands) fn failure(
             .hint("do not use this layer; fetch it anew, and check that the digest is this layer's"),
         Error::Compression { .. } => general().hint("the file is damaged or truncated: fetch it anew"),
         Error::Unsupported(_) => general().hint("decompress it, and give the tar as '-'"),
-        Error::Expansion { .. } => {
-            general().hint("if the layer is to be trusted, allow more with --max-ratio or --max-bytes")
-        }
+        Error::Expansion { .. } => general().hint(TRUSTED_CONTENT),
         Error::Tar(error) if matches!(error.fault, layer::tar::Fault::NoEnd) => {
             Failure::new(Code::General, error)
                 .hint("fetch it anew; if it is whole, say what its digest is with --diff-id or --digest")
         }
         Error::Entries(_) | Error::Image(write::Error::Inodes { .. } | write::Error::Memory { .. }) => {
-            general().hint("split the layer, or squash it")
+            general().hint(TRUSTED_NAMES)
         }
         Error::Image(write::Error::NotADirectory { .. }) => general().hint(
             "if that is a symbolic link, write the file under the link's target when the layer is made",

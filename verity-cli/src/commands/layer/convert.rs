@@ -9,7 +9,8 @@ use clap::Args;
 use verity_core::block::RootHash;
 use verity_core::dialect::Dialect;
 use verity_core::dialect::ddi::Architecture;
-use verity_core::io::{Window, WriteAt};
+use verity_core::fec::Roots;
+use verity_core::io::{Storage, Window, WriteAt};
 use verity_core::reader::VerityReader;
 use verity_core::superblock::Superblock;
 use verity_core::tree;
@@ -20,6 +21,7 @@ use super::source::{self, Layer};
 use crate::cli::help::exit_codes;
 use crate::cli::options::{Common, WorkOptions};
 use crate::cli::values;
+use crate::commands::Parity;
 use crate::commands::layout::Layout;
 use crate::commands::root::RootArguments;
 use crate::commands::verify::refuse_other_root;
@@ -37,7 +39,10 @@ while it is read; what does not match is not converted. All \
 files that are made are new, with mode 0600. They appear when all are complete, the description last.
 
 Where the other dialect wants another tree (another salt, no superblock, another algorithm) it is made, and the root hash is a new one, which is \
-told: signatures and policies need that one. Parity is not taken along.
+told: signatures and policies need that one.
+
+Parity covers image and tree where they lie, and is no part of any dialect: where there is some behind the tree of LAYER, say whether it is to be left \
+out (--without-parity), or made anew behind the new tree (--fec-roots, for plain, containerd, stacker and notation).
 
   plain       OUTPUT: image, superblock, tree
   containerd  OUTPUT, and OUTPUT.dmverity
@@ -52,6 +57,7 @@ told: signatures and policies need that one. Parity is not taken along.
 Examples:
   verity layer convert layer.erofs layer.vhd ROOT_HASH --to vhd
   verity layer convert layer.vhd layer.erofs ROOT_HASH --to containerd
+  verity layer convert layer.erofs out.erofs ROOT_HASH --to containerd --fec-roots 2
   verity layer convert layer.erofs /images/layer.erofs ROOT_HASH --to kata --json | jq .root_hash
   verity layer convert layer.erofs app.raw ROOT_HASH --to ddi --root-hash-signature root.p7s --certificate cert.pem
   verity layer convert layer.erofs out.erofs ROOT_HASH --to notation --root-hash-signature root.p7s --layer-digest sha256:... --subject manifest.json
@@ -97,6 +103,14 @@ pub(super) struct Arguments {
     #[arg(long, help_heading = "What is made")]
     usr: bool,
 
+    /// Make parity behind the tree, of so many bytes in each codeword, 2 to 24
+    #[arg(long, value_name = "ROOTS", value_parser = values::roots, help_heading = "What is made")]
+    fec_roots: Option<Roots>,
+
+    /// Leave out the parity that lies behind the tree of LAYER
+    #[arg(long, conflicts_with = "fec_roots", help_heading = "What is made")]
+    without_parity: bool,
+
     #[command(flatten)]
     work: WorkOptions,
     #[command(flatten)]
@@ -112,15 +126,17 @@ pub(crate) struct Converted {
     pub(crate) given: bool,
     pub(crate) to: Dialect,
     pub(crate) layout: Layout,
+    pub(crate) parity: Option<Parity>,
     pub(crate) root: RootHash,
     /// All files that were made, the layer first.
     pub(crate) files: Vec<PathBuf>,
 }
 
 pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Failure> {
+    target::check_options(arguments)?;
     let layer = Layer::open(&arguments.source.converted_to(arguments.to), session)?;
     let (before, given) = layer.root(&arguments.root, session)?;
-    let plan = Plan::new(arguments.to, &layer)?;
+    let plan = Plan::new(arguments, &layer)?;
     let target = Target::new(arguments, &layer, &plan, &before)?;
     let output = NewFile::create(&arguments.output, target.length(&plan))?;
     let tree_file = target.tree_file(&plan)?;
@@ -128,6 +144,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
 
     let progress = session.progress();
     let options = engine_options(&progress, arguments.work.threads);
+    refuse_parity(arguments, &layer, &options)?;
     refuse_damage(&layer, &before, &options)?;
     let (params, geometry) = (layer.layout.params.clone(), layer.layout.geometry.clone());
     let image = VerityReader::new(layer.data(), layer.hash(), params, geometry, before)
@@ -142,7 +159,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
         hash: &hash,
         params: &plan.params,
         geometry: &plan.geometry,
-        parity: None,
+        parity: plan.parity.as_ref().map(|parity| (output.file() as &dyn Storage, &parity.places)),
     };
     let root = making.run(&options, &output, |device| layer.name(device))?;
     if plan.kept && root != before {
@@ -172,12 +189,31 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
         Layout { uuid: area.has_superblock().then_some(uuid), params: plan.params, geometry: plan.geometry };
     drop(image);
     let to = arguments.to;
-    let converted = Converted { source: layer, before, given, to, layout, root, files: paths };
+    let parity = plan.parity;
+    let converted = Converted { source: layer, before, given, to, layout, parity, root, files: paths };
     session.print(
         || if session.quiet { format!("{root}\n") } else { dialects::converted(&converted) },
         || dialects::converted_json(&converted),
     )?;
     Ok(Code::Success)
+}
+
+/// What lies behind the tree is not dropped in silence.
+fn refuse_parity(arguments: &Arguments, layer: &Layer, options: &tree::Options<'_>) -> Result<(), Failure> {
+    let decided = arguments.without_parity || arguments.fec_roots.is_some();
+    if decided || !layer.goes_on(|| options.observer.cancelled())? {
+        return Ok(());
+    }
+    let message = format_args!(
+        "layer {:?} goes on behind its tree: parity, if it is that, which holds for this layer alone",
+        layer.path
+    );
+    let hint = if target::WITH_PARITY.contains(&arguments.to) {
+        "make it anew with --fec-roots, or leave it out with --without-parity"
+    } else {
+        "leave it out with --without-parity: this dialect has no place for it"
+    };
+    Err(Failure::new(Code::General, message).hint(hint))
 }
 
 /// Every block of the source has to be what the root hash says, before anything is made of it.

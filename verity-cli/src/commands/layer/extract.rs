@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use verity_core::block::RootHash;
 use verity_core::erofs::{self, Image};
-use verity_core::layer::{ExportError, Exported, export, export_file};
+use verity_core::layer::{ExportError, Exported, Limits, export, export_file, export_file_at};
 use verity_core::reader::{self, VerityReader};
 use verity_core::tree;
 
+use super::limits::{LimitArguments, TRUSTED_CONTENT, TRUSTED_NAMES};
 use crate::cli::help::exit_codes;
 use crate::cli::options::{AreaOptions, Common};
 use crate::cli::values;
@@ -28,10 +29,11 @@ use crate::session::Session;
 const HELP: &str = concat!(
     "\
 OUTPUT is a new file, with mode 0600, which appears when it is complete; '-' is standard output. What is written is a tar of all that is in \
-the layer, whiteouts as image layers have them, or with --file the content of one file. Every byte that is read was checked against the \
+the layer, whiteouts as image layers have them, or with --file the content of one file, whose holes stay holes in a file. Every byte that is read was checked against the \
 root hash; at the first block that does not match, extract stops with exit code 2. Neither the kernel nor root is needed.
 
-The tar is not the one that the layer was made of, but says the same.
+The tar is not the one that the layer was made of, but says the same. What may come of a layer is bounded, see --max-ratio and --max-bytes; \
+holes count.
 
 Examples:
   verity layer extract layer.erofs ROOT_HASH layer.tar
@@ -65,6 +67,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "BYTES", value_parser = values::number)]
     hash_offset: Option<u64>,
 
+    #[command(flatten)]
+    limits: LimitArguments,
     #[command(flatten)]
     pub(super) common: Common,
 }
@@ -128,15 +132,19 @@ pub(super) fn run(mut arguments: Arguments, session: &Session) -> Result<Code, F
         .map_err(|error| Failure::new(Code::General, error))?;
     let image = Image::open(&reader, reader.data_bytes()).map_err(|error| bad_image(&layer.path, &error))?;
     let progress = session.progress();
+    let (limits, file) = (arguments.limits.limits(), arguments.file.as_deref());
     let exported = if session.data_on_stdout {
         let output = io::stdout().as_fd().try_clone_to_owned().map_err(|error| cannot_print(&error))?;
-        let file = arguments.file.as_deref();
-        write(&image, file, &File::from(output), &progress)
-            .or_else(broken_pipe)
-            .map_err(|error| failure(&error, &layer.path, cannot_print))?
+        let output = BufWriter::with_capacity(BUFFER_BYTES, File::from(output));
+        match file {
+            None => export(&image, output, &limits, &progress),
+            Some(file) => export_file(&image, file.as_os_str().as_bytes(), output, &limits, &progress),
+        }
+        .or_else(broken_pipe)
+        .map_err(|error| failure(&error, &layer.path, cannot_print))?
     } else {
         let output = NewFile::create(&path, 0)?;
-        let exported = write(&image, arguments.file.as_deref(), output.file(), &progress)
+        let exported = make(&image, file, output.file(), &limits, &progress)
             .map_err(|error| failure(&error, &layer.path, |error| output.cannot_write(error)))?;
         output.publish()?;
         exported
@@ -155,17 +163,21 @@ pub(super) fn run(mut arguments: Arguments, session: &Session) -> Result<Code, F
 /// Bytes that are written at once.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-fn write(
+/// Fills a new file.
+fn make(
     image: &Image<'_>,
     file: Option<&Path>,
     output: &File,
+    limits: &Limits,
     progress: &Progress,
 ) -> Result<Exported, ExportError> {
-    let output = BufWriter::with_capacity(BUFFER_BYTES, output);
-    match file {
-        None => export(image, output, progress),
-        Some(file) => export_file(image, file.as_os_str().as_bytes(), output, progress),
-    }
+    let Some(file) = file else {
+        return export(image, BufWriter::with_capacity(BUFFER_BYTES, output), limits, progress);
+    };
+    let exported = export_file_at(image, file.as_os_str().as_bytes(), output, limits, progress)?;
+    // A hole at the end is not written, either.
+    output.set_len(exported.bytes).map_err(ExportError::Write)?;
+    Ok(exported)
 }
 
 /// Where the image says that it ends, in bytes.
@@ -193,11 +205,17 @@ fn failure(error: &ExportError, layer: &Path, unwritable: impl Fn(&io::Error) ->
         ExportError::Cancelled => return engine::failure(&tree::Error::Cancelled, |_| String::new()),
         ExportError::Image { path, source: erofs::Error::Unreadable { source, .. } }
         | ExportError::Content { path, source } => (path, vouched_for(source)),
-        _ => return Failure::new(Code::General, error).within(format_args!("layer {layer:?}")),
+        ExportError::Expansion { .. } => return told(error, layer).hint(TRUSTED_CONTENT),
+        ExportError::Entries(_) | ExportError::Memory(_) => return told(error, layer).hint(TRUSTED_NAMES),
+        _ => return told(error, layer),
     };
     let failure = corrupted.unwrap_or_else(|| Failure::new(Code::General, error));
     let path = String::from_utf8_lossy(path);
     failure.within(format_args!("layer {layer:?}: reading {path:?}"))
+}
+
+fn told(error: &ExportError, layer: &Path) -> Failure {
+    Failure::new(Code::General, error).within(format_args!("layer {layer:?}"))
 }
 
 /// What the reader that checks blocks says, if it was that.

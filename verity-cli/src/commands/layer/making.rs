@@ -1,17 +1,18 @@
 //! Making a layer: the image is copied and hashed in one read.
 
 use std::io;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use verity_core::block::RootHash;
-use verity_core::fec;
+use verity_core::fec::{self, Roots};
 use verity_core::geometry::Geometry;
 use verity_core::io::{ReadAt, Storage, WriteAt};
 use verity_core::params::Params;
 use verity_core::reader;
 use verity_core::tree::{self, Device, Options};
 
-use crate::commands::engine;
+use crate::commands::{Parity, engine};
 use crate::failure::{Code, Failure};
 use crate::files::NewFile;
 
@@ -106,6 +107,21 @@ impl ReadAt for Tee<'_> {
         }
         Ok(image.zeros_until(offset)?.min(*image_bytes))
     }
+}
+
+/// Where parity lies behind the tree of a layer that is made.
+pub(super) fn parity_behind(
+    output: &Path,
+    roots: Roots,
+    params: &Params,
+    geometry: &Geometry,
+) -> Result<Parity, Failure> {
+    let offset = geometry.hash_area_end();
+    let places = fec::Layout::new(params, geometry, geometry.hash_blocks(), roots, offset);
+    let places = places.map_err(|error| {
+        Failure::argument(error).hint("leave out --fec-roots, or give both block sizes the same value")
+    })?;
+    Ok(Parity { device: output.to_owned(), places, with_hash: true })
 }
 
 /// A UUID for a superblock that follows from the root hash, so that the same image becomes the same layer.

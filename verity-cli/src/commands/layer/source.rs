@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use verity_core::algorithm::Algorithm;
 use verity_core::block::{BlockSize, RootHash};
-use verity_core::dialect::notary::{Referrer, Schema};
+use verity_core::dialect::notary::{Descriptor, Referrer, Schema};
 use verity_core::dialect::{Dialect, containerd, ddi, find, kata, nydus, stacker, systemd, vhd};
 use verity_core::geometry::{Geometry, HashArea};
 use verity_core::io::{ReadAt, Window};
@@ -29,6 +29,15 @@ pub(crate) struct Claim {
     pub(crate) by: String,
 }
 
+/// The layer of an image that a description is about.
+#[derive(Clone, Debug)]
+pub(crate) struct ImageLayer {
+    /// The image's manifest.
+    pub(crate) subject: Descriptor,
+    /// The digest of the image's own layer.
+    pub(crate) digest: String,
+}
+
 /// An open layer.
 pub(crate) struct Layer {
     pub(crate) path: PathBuf,
@@ -38,6 +47,8 @@ pub(crate) struct Layer {
     /// The tree; its places are counted in the part of the file that holds it.
     pub(crate) layout: Layout,
     pub(crate) claim: Option<Claim>,
+    /// Which image it is a layer of, where a description says so.
+    pub(crate) image: Option<ImageLayer>,
     /// Whether there is a signature of the root hash, of a form that a kernel reads.
     pub(crate) signed: bool,
     /// The file system of the data.
@@ -56,6 +67,7 @@ pub(crate) type Opened = (Dialect, Result<Layer, Failure>);
 struct Found {
     layout: Layout,
     claim: Option<Claim>,
+    image: Option<ImageLayer>,
     signed: bool,
     data_bytes: Range<u64>,
     hash_bytes: Range<u64>,
@@ -111,7 +123,7 @@ impl Layer {
     ) -> Result<Self, Failure> {
         session.debug(|| format!("Reading {} as {dialect}.", file.path.display()));
         let found = Found::new(&file, dialect, reading)?;
-        let Found { layout, claim, signed, data_bytes, hash_bytes, tree, description } = found;
+        let Found { layout, claim, image, signed, data_bytes, hash_bytes, tree, description } = found;
         let path = file.path.clone();
         let mut layer = Self {
             path,
@@ -119,6 +131,7 @@ impl Layer {
             description,
             layout,
             claim,
+            image,
             signed,
             file_system: None,
             data_bytes,
@@ -177,6 +190,28 @@ impl Layer {
             (Device::Hash, Some(tree)) => format!("{:?}", tree.path),
             _ => format!("{:?}", self.path),
         }
+    }
+
+    /// Whether something lies behind the tree in what holds it: parity, if it is that. Zeros are nothing.
+    pub(super) fn goes_on(&self, cancelled: impl Fn() -> bool) -> Result<bool, Failure> {
+        let (hash, end) = (self.hash(), self.hash_bytes.end - self.hash_bytes.start);
+        let unreadable =
+            |error| Failure::system(format_args!("{} cannot be read", self.name(Device::Hash)), &error);
+        let mut buffer = vec![0; 256 * 1024];
+        let mut offset = self.layout.geometry.hash_area_end().min(end);
+        while offset < end && !cancelled() {
+            offset = hash.zeros_until(offset).map_err(unreadable)?;
+            let length = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX).min(buffer.len());
+            let count = hash.read_at(&mut buffer[..length], offset).map_err(unreadable)?;
+            if buffer[..count].iter().any(|&byte| byte != 0) {
+                return Ok(true);
+            }
+            if count == 0 {
+                break;
+            }
+            offset += count as u64;
+        }
+        Ok(false)
     }
 
     fn check_sizes(&self) -> Result<(), Failure> {
@@ -261,6 +296,7 @@ impl Found {
         Self {
             layout,
             claim: None,
+            image: None,
             signed: false,
             data_bytes: 0..length,
             hash_bytes: 0..length,
@@ -378,7 +414,8 @@ impl Found {
         };
         let found = Self::plain(file, file.size, reading)?;
         check_root_size(&found.layout, &layer.root, path)?;
-        Ok(found.claimed(layer.root, path))
+        let image = ImageLayer { subject: referrer.subject.clone(), digest: layer.digest.clone() };
+        Ok(Self { image: Some(image), ..found.claimed(layer.root, path) })
     }
 
     fn systemd(file: &Input, path: &Path) -> Result<Self, Failure> {

@@ -6,7 +6,10 @@ use verity_core::dialect::{Dialect, containerd, kata, nydus, vhd};
 use verity_core::geometry::{Geometry, GeometryError, HashArea};
 use verity_core::params::{HashType, Params};
 
+use super::super::making::parity_behind;
 use super::super::source::Layer;
+use super::Arguments;
+use crate::commands::Parity;
 use crate::commands::layout::bad_geometry;
 use crate::failure::{Code, Failure};
 
@@ -16,10 +19,13 @@ pub(super) struct Plan {
     pub(super) geometry: Geometry,
     /// Whether it is the tree that there is, at another place at most: then the root hash stays.
     pub(super) kept: bool,
+    /// What is put behind the tree.
+    pub(super) parity: Option<Parity>,
 }
 
 impl Plan {
-    pub(super) fn new(to: Dialect, layer: &Layer) -> Result<Self, Failure> {
+    pub(super) fn new(arguments: &Arguments, layer: &Layer) -> Result<Self, Failure> {
+        let to = arguments.to;
         let old = &layer.layout.params;
         let image_bytes = layer.layout.geometry.data_bytes();
         let params = params(to, old)?;
@@ -39,7 +45,10 @@ impl Plan {
         };
         let geometry = lay_out().map_err(|error| bad_geometry(&error))?;
         let kept = params == *old;
-        Ok(Self { params, geometry, kept })
+        let parity =
+            arguments.fec_roots.map(|roots| parity_behind(&arguments.output, roots, &params, &geometry));
+        let parity = parity.transpose()?;
+        Ok(Self { params, geometry, kept, parity })
     }
 }
 

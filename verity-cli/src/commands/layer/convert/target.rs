@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use verity_core::block::RootHash;
-use verity_core::dialect::notary::{self, Descriptor, Referrer, Schema};
+use verity_core::dialect::notary::{self, Descriptor, Referrer, Schema, Subject};
 use verity_core::dialect::systemd::{Sidecar, SignaturePartition};
 use verity_core::dialect::{Dialect, containerd, ddi, find, kata, nydus, stacker, systemd, vhd};
 use verity_core::io::WriteAt;
@@ -19,6 +19,10 @@ use crate::commands::layer::source::Layer;
 use crate::commands::layout::bad_geometry;
 use crate::failure::{Code, Failure};
 use crate::files::{NewFile, signature};
+
+/// Dialects whose readers go by the superblock, and do not mind what lies behind the tree.
+pub(super) const WITH_PARITY: [Dialect; 4] =
+    [Dialect::Plain, Dialect::Containerd, Dialect::Stacker, Dialect::Notation];
 
 /// Everything that is known before the work begins: what cannot be made is refused here.
 pub(super) struct Target<'a> {
@@ -54,7 +58,6 @@ impl<'a> Target<'a> {
         before: &RootHash,
     ) -> Result<Self, Failure> {
         let to = arguments.to;
-        check_options(arguments)?;
         let signature = arguments.root_hash_signature.as_deref().map(signature::read).transpose()?;
         if signature.is_some() && !plan.kept {
             return Err(Failure::argument(format_args!(
@@ -107,22 +110,20 @@ impl<'a> Target<'a> {
         let layer_digest =
             layer_digest.ok_or_else(|| missing("--layer-digest", "the digest of the image's own layer"))?;
         notary::check_digest("--layer-digest", &layer_digest).map_err(Failure::argument)?;
-        let subject =
+        let path =
             arguments.subject.as_deref().ok_or_else(|| missing("--subject", "the image's manifest"))?;
-        let subject = describe::read(subject)?;
-        let descriptor = |media_type: Option<&str>, bytes: &[u8]| {
-            let (digest, size) = (digest(bytes), bytes.len() as u64);
-            match media_type {
-                Some(media_type) => Descriptor::new(media_type, &digest, size),
-                None => Descriptor::subject(&digest, size),
-            }
-            .map_err(Failure::argument)
-        };
-        Ok(Manifest {
-            subject: descriptor(None, &subject)?,
-            layer_digest,
-            signature: descriptor(Some(Schema::Notation.signature_type()), signature.as_bytes())?,
-        })
+        let refused = |error| Failure::argument(format_args!("--subject {path:?}: {error}"));
+        let subject = Subject::parse(&describe::read(path)?)
+            .map_err(|error| refused(error).hint("give the manifest of the image, byte for byte"))?;
+        subject.check_layer(&layer_digest).map_err(|error| {
+            refused(error)
+                .hint("--layer-digest takes the digest of a layer of the image, as its manifest has it")
+        })?;
+        let bytes = signature.as_bytes();
+        let signature =
+            Descriptor::new(Schema::Notation.signature_type(), &digest(bytes), bytes.len() as u64);
+        let signature = signature.map_err(Failure::argument)?;
+        Ok(Manifest { subject: subject.descriptor, layer_digest, signature })
     }
 
     fn volume(&self, plan: &Plan, root: &RootHash) -> Result<kata::Volume, Failure> {
@@ -158,7 +159,10 @@ impl<'a> Target<'a> {
             (Some(disk), _) => disk.layout.length,
             (None, Dialect::Systemd) => plan.geometry.data_bytes(),
             (None, Dialect::Vhd) => plan.geometry.hash_area_end() + vhd::Footer::SIZE as u64,
-            _ => plan.geometry.hash_area_end(),
+            _ => {
+                let parity = plan.parity.as_ref().map(|parity| parity.bytes().end);
+                parity.unwrap_or_else(|| plan.geometry.hash_area_end())
+            }
         }
     }
 
@@ -273,15 +277,17 @@ impl Manifest {
 }
 
 /// An option that means nothing for a dialect is not ignored.
-fn check_options(arguments: &Arguments) -> Result<(), Failure> {
+pub(super) fn check_options(arguments: &Arguments) -> Result<(), Failure> {
     use Dialect::{Ddi, Notation, Systemd};
-    let Arguments { to, root_hash_signature, certificate, subject, architecture, usr, .. } = arguments;
+    let Arguments { to, root_hash_signature, certificate, subject, architecture, usr, fec_roots, .. } =
+        arguments;
     for (option, given, of) in [
         ("--root-hash-signature", root_hash_signature.is_some(), &[Systemd, Ddi, Notation][..]),
         ("--certificate", certificate.is_some(), &[Ddi]),
         ("--subject", subject.is_some(), &[Notation]),
         ("--architecture", architecture.is_some(), &[Ddi]),
         ("--usr", *usr, &[Ddi]),
+        ("--fec-roots", fec_roots.is_some(), &WITH_PARITY),
     ] {
         if given && !of.contains(to) {
             let of: Vec<_> = of.iter().map(|dialect| dialect.name()).collect();

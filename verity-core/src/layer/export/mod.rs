@@ -1,20 +1,32 @@
 //! The way back: from an EROFS image to a tar, or to one file's content.
 
-use std::collections::{HashMap, HashSet};
+mod dense;
+mod file;
+mod places;
+
 use std::io::{self, Read, Write};
 
+pub(super) use dense::Dense;
+pub use file::{export_file, export_file_at};
+use places::Places;
+
+use super::Limits;
 use super::tar::{self, EntryKind, Text};
 use super::whiteout::{Marker, Whiteouts, marker};
 use crate::erofs::write::Attributes;
-use crate::erofs::{self, Budget, Content, FileKind, Image, Inode, Names};
+use crate::erofs::{self, Budget, FileKind, Image, Inode, Names};
 use crate::progress::{Observer, Phase};
 
 /// The longest path that a system call takes, in bytes.
 const PATH_MAX: usize = 4095;
 /// The longest name of a file, in bytes.
 const NAME_MAX: usize = 255;
-/// What remembering an inode costs, for which the memory counts.
-const INODE_COST: u64 = 32;
+/// What an inode may cost of the budget for indexes: two pieces of content.
+const INODE_COST: u64 = 8;
+/// What an inode may cost of the budget for directories: two names of it, and if it is a directory its `.` and `..` and the blocks of these.
+const NAME_COST: u64 = 8;
+/// How many bytes of memory an extended attribute took of an inode when the image was made, at least.
+const XATTR_MEMORY: u64 = 16;
 
 /// Why an image cannot be unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +57,30 @@ pub enum ExportError {
         /// What is wrong.
         problem: &'static str,
     },
+    /// More in the image than allowed.
+    #[error("the image has more than {0} files, or more than {0} further names of them")]
+    Entries(u64),
+    /// The names to be remembered are longer than allowed.
+    #[error("the names of directories and of files with several names have more than {0} bytes")]
+    Memory(u64),
+    /// The content is much larger than its image.
+    #[error(
+        "{:?}: {expanded} bytes of content with it, from an image of {input} bytes: more than {ratio} times as much, and more \
+         than {allowance} bytes",
+        Text(path)
+    )]
+    Expansion {
+        /// The file with which it is too much.
+        path: Vec<u8>,
+        /// How much content there is with it, in bytes, holes among them.
+        expanded: u64,
+        /// How many bytes the image has.
+        input: u64,
+        /// The limit: [`Limits::ratio`].
+        ratio: u64,
+        /// What is allowed in any case, in bytes: [`Limits::allowance`].
+        allowance: u64,
+    },
     /// What was unpacked cannot be written.
     #[error("writing failed: {0}")]
     Write(#[source] io::Error),
@@ -67,25 +103,70 @@ pub struct Exported {
 ///
 /// The tar is another one than the image was made of, though it says the same: the same tree makes the same tar.
 ///
+/// `limits` bound what comes of the image, as they bind [`build`](super::build): holes count as content, and what could be built
+/// with them is unpacked with them, unless its content repeats so much that the image is much smaller than the blob was.
+///
 /// # Errors
 /// [`ExportError`]. What was written till then is of no use.
-pub fn export(image: &Image<'_>, out: impl Write, observer: &dyn Observer) -> Result<Exported, ExportError> {
+pub fn export(
+    image: &Image<'_>,
+    out: impl Write,
+    limits: &Limits,
+    observer: &dyn Observer,
+) -> Result<Exported, ExportError> {
+    walk(image, out, limits, Form::Layer, observer)
+}
+
+/// Writes all that is in an image as a tar of the same files, for programs that make images of tars: whiteouts and opaque directories stay
+/// in overlayfs's words, devices 0/0 and an attribute, and holes are zeros.
+///
+/// # Errors
+/// As [`export`].
+pub fn export_as_it_is(
+    image: &Image<'_>,
+    out: impl Write,
+    limits: &Limits,
+    observer: &dyn Observer,
+) -> Result<Exported, ExportError> {
+    walk(image, out, limits, Form::AsItIs, observer)
+}
+
+/// What the tar is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// A layer: markers of whiteouts, and sparse files.
+    Layer,
+    /// The files themselves.
+    AsItIs,
+}
+
+fn walk(
+    image: &Image<'_>,
+    out: impl Write,
+    limits: &Limits,
+    form: Form,
+    observer: &dyn Observer,
+) -> Result<Exported, ExportError> {
     observer.begin(Phase::Extract, None);
+    let budgets = Budgets::new(limits);
     let mut export = Export {
         image,
-        budget: Budget::default(),
+        limits,
+        form,
+        budgets,
         out: tar::Writer::new(out),
         observer,
-        names: HashMap::new(),
-        directories: HashSet::new(),
+        places: Places::new(limits),
+        expanded: 0,
         exported: Exported::default(),
     };
     // Directories that are listed, each with the names that are left.
     let mut open = Vec::new();
-    if let Some(names) = export.add(b"", image.superblock().root_nid.into())? {
-        open.push((Vec::new(), names.into_iter()));
+    let root = image.superblock().root_nid.into();
+    if let Some(names) = export.add(b"", (root, root))? {
+        open.push((Vec::new(), root, names.into_iter()));
     }
-    while let Some((folder, names)) = open.last_mut() {
+    while let Some((folder, number, names)) = open.last_mut() {
         if observer.cancelled() {
             return Err(ExportError::Cancelled);
         }
@@ -95,94 +176,64 @@ pub fn export(image: &Image<'_>, out: impl Write, observer: &dyn Observer) -> Re
         };
         let path: Vec<u8> =
             if folder.is_empty() { name.to_vec() } else { [&folder[..], b"/", &name].concat() };
-        if let Some(names) = export.add(&path, nid)? {
-            open.push((path, names.into_iter()));
+        if let Some(names) = export.add(&path, (*number, nid))? {
+            open.push((path, nid, names.into_iter()));
         }
     }
     export.out.finish().map_err(ExportError::Write)?;
     Ok(export.exported)
 }
 
-/// Writes the content of one regular file, with its holes as zeros.
-///
-/// # Errors
-/// [`ExportError`]: there is no such file, or it is something else.
-pub fn export_file(
-    image: &Image<'_>,
-    path: &[u8],
-    mut out: impl Write,
-    observer: &dyn Observer,
-) -> Result<Exported, ExportError> {
-    let budget = Budget::default();
-    let failed = |source| ExportError::Image { path: path.to_vec(), source };
-    let entry = |problem| ExportError::Entry { path: path.to_vec(), problem };
-    let mut inode = image.inode(image.superblock().root_nid.into()).map_err(failed)?;
-    for name in path.split(|&byte| byte == b'/').filter(|name| !matches!(*name, b"" | b".")) {
-        if inode.kind != FileKind::Directory {
-            return Err(entry("is not there: its path goes through something that is no directory"));
+/// How much work an image may cause that limits allow.
+pub(super) struct Budgets {
+    /// For extended attributes, and where content lies.
+    pub(super) indexes: Budget,
+    /// For what directories hold, which is in memory while they are listed.
+    pub(super) directories: Budget,
+}
+
+impl Budgets {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let inodes = limits.entries.saturating_add(2);
+        let indexes = inodes.saturating_mul(INODE_COST).saturating_add(limits.memory / XATTR_MEMORY);
+        Self {
+            indexes: Budget::new(indexes.saturating_add(Budget::STANDARD)),
+            directories: Budget::new(inodes.saturating_mul(NAME_COST)),
         }
-        let names = image.list(&inode, &budget).map_err(failed)?;
-        let found = names.into_iter().find(|(found, _)| **found == *name);
-        let (_, nid) = found.ok_or_else(|| entry("is not there"))?;
-        inode = image.inode(nid).map_err(failed)?;
     }
-    if inode.kind != FileKind::File {
-        return Err(entry("is no regular file"));
-    }
-    let mut content = image.content(&inode, &budget).map_err(failed)?;
-    let mut position = 0;
-    for piece in content.data() {
-        write_zeros(&mut out, piece.start - position, observer)?;
-        copy(&mut content, &mut out, piece.end - piece.start, observer, path)?;
-        position = piece.end;
-    }
-    write_zeros(&mut out, content.size() - position, observer)?;
-    out.flush().map_err(ExportError::Write)?;
-    Ok(Exported { entries: 1, bytes: content.size() })
 }
 
-const BUFFER_BYTES: usize = 256 * 1024;
-
-fn write_zeros(out: &mut impl Write, length: u64, observer: &dyn Observer) -> Result<(), ExportError> {
-    copy(&mut io::repeat(0), out, length, observer, b"")
-}
-
-fn copy(
-    from: &mut impl Read,
-    out: &mut impl Write,
-    length: u64,
-    observer: &dyn Observer,
+/// Checks that with a file's content there is not too much for the image.
+fn check_expansion(
+    image: &Image<'_>,
+    limits: &Limits,
+    expanded: u64,
     path: &[u8],
 ) -> Result<(), ExportError> {
-    let mut buffer = vec![0; BUFFER_BYTES.min(crate::io::usize_of(length))];
-    let mut left = length;
-    while left > 0 {
-        if observer.cancelled() {
-            return Err(ExportError::Cancelled);
-        }
-        let room = buffer.len().min(crate::io::usize_of(left));
-        let piece = &mut buffer[..room];
-        from.read_exact(piece).map_err(|source| ExportError::Content { path: path.to_vec(), source })?;
-        out.write_all(piece).map_err(ExportError::Write)?;
-        left -= room as u64;
+    let input = image.size();
+    if limits.allow(expanded, input) {
+        return Ok(());
     }
-    Ok(())
+    let Limits { ratio, allowance, .. } = *limits;
+    Err(ExportError::Expansion { path: path.to_vec(), expanded, input, ratio, allowance })
 }
 
 struct Export<'e, W> {
     image: &'e Image<'e>,
-    budget: Budget,
+    limits: &'e Limits,
+    form: Form,
+    budgets: Budgets,
     out: tar::Writer<W>,
     observer: &'e dyn Observer,
-    /// The first names of inodes that have several.
-    names: HashMap<u64, Vec<u8>>,
-    directories: HashSet<u64>,
+    places: Places,
+    /// Bytes of content so far, with holes.
+    expanded: u64,
     exported: Exported,
 }
 
 impl<W: Write> Export<'_, W> {
-    /// Adds an inode by one of its names. Returns what is in it, if it is a directory.
-    fn add(&mut self, path: &[u8], nid: u64) -> Result<Option<Names>, ExportError> {
+    /// Adds an inode by one of its names, in a folder. Returns what is in it, if it is a directory.
+    fn add(&mut self, path: &[u8], (folder, nid): (u64, u64)) -> Result<Option<Names>, ExportError> {
         if path.len() > PATH_MAX {
             // Not longer and longer, where directories never end.
             return Err(entry(&path[..PATH_MAX], "has a path of more than 4095 bytes"));
@@ -191,15 +242,20 @@ impl<W: Write> Export<'_, W> {
             return Err(entry(path, "has a name that hides something in a layer's tar (.wh.*)"));
         }
         let failed = |source| ExportError::Image { path: path.to_vec(), source };
-        self.budget.spend(INODE_COST).map_err(failed)?;
         let inode = self.image.inode(nid).map_err(failed)?;
-        let mut attributes = self.image.attributes(&inode, &self.budget).map_err(failed)?;
+        if inode.kind != FileKind::Directory && inode.links > 1 && self.places.knows(nid) {
+            self.places.count_name()?;
+        } else {
+            self.places.count_inode()?;
+        }
+        let mut attributes = self.image.attributes(&inode, &self.budgets.indexes).map_err(failed)?;
         if inode.kind == FileKind::Directory {
-            if !self.directories.insert(nid) {
+            if self.places.knows(nid) {
                 return Err(entry(path, "is a directory that has another name, too"));
             }
-            let names = self.image.list(&inode, &self.budget).map_err(failed)?;
-            match marker(path, &inode, &mut attributes) {
+            self.places.remember(nid, folder, path)?;
+            let names = self.image.list(&inode, &self.budgets.directories).map_err(failed)?;
+            match self.marker(path, &inode, &mut attributes) {
                 Some(Marker::Opaque(opaque)) => {
                     self.write(path, &attributes, &EntryKind::Directory, None)?;
                     self.write(&opaque, &attributes, &EMPTY, None)?;
@@ -209,7 +265,7 @@ impl<W: Write> Export<'_, W> {
             return Ok(Some(names));
         }
         // Whiteouts may share an inode, but a link to a marker is none.
-        if let Some(Marker::Whiteout(marker)) = marker(path, &inode, &mut attributes) {
+        if let Some(Marker::Whiteout(marker)) = self.marker(path, &inode, &mut attributes) {
             if marker.rsplit(|&byte| byte == b'/').next().is_some_and(|name| name.len() > NAME_MAX) {
                 return Err(entry(
                     path,
@@ -220,13 +276,17 @@ impl<W: Write> Export<'_, W> {
             return Ok(None);
         }
         if inode.links > 1 {
-            if let Some(first) = self.names.get(&nid).cloned() {
+            if let Some(first) = self.places.path(nid) {
                 self.write(path, &attributes, &EntryKind::HardLink(first), None)?;
                 return Ok(None);
             }
-            self.names.insert(nid, path.to_vec());
+            self.places.remember(nid, folder, path)?;
         }
         self.add_file(path, &inode, &attributes).map(|()| None)
+    }
+
+    fn marker(&self, path: &[u8], inode: &Inode, attributes: &mut Attributes) -> Option<Marker> {
+        if self.form == Form::AsItIs { None } else { marker(path, inode, attributes) }
     }
 
     fn add_file(&mut self, path: &[u8], inode: &Inode, attributes: &Attributes) -> Result<(), ExportError> {
@@ -238,16 +298,24 @@ impl<W: Write> Export<'_, W> {
             0o06 => EntryKind::BlockDevice { major, minor },
             0o01 => EntryKind::Fifo,
             0o10 => {
-                let content = image.content(inode, &self.budget).map_err(failed)?;
-                let kind = EntryKind::File { size: content.size(), data: content.data() };
-                return self.write(path, attributes, &kind, Some(content));
+                self.expanded = self.expanded.saturating_add(inode.size);
+                check_expansion(image, self.limits, self.expanded, path)?;
+                let content = image.content(inode, &self.budgets.indexes).map_err(failed)?;
+                let size = content.size();
+                if self.form == Form::AsItIs {
+                    let data = (size > 0).then_some(0..size).into_iter().collect();
+                    let mut content = Dense::new(content);
+                    return self.write(path, attributes, &EntryKind::File { size, data }, Some(&mut content));
+                }
+                let (data, mut content) = (content.data(), content);
+                return self.write(path, attributes, &EntryKind::File { size, data }, Some(&mut content));
             }
             0o12 if inode.size > PATH_MAX as u64 => {
                 return Err(entry(path, "is a symbolic link to a path of more than 4095 bytes"));
             }
             0o12 => {
                 let mut target = Vec::new();
-                let mut content = image.content(inode, &self.budget).map_err(failed)?;
+                let mut content = image.content(inode, &self.budgets.indexes).map_err(failed)?;
                 content
                     .read_to_end(&mut target)
                     .map_err(|source| ExportError::Content { path: path.to_vec(), source })?;
@@ -264,7 +332,7 @@ impl<W: Write> Export<'_, W> {
         path: &[u8],
         attributes: &Attributes,
         kind: &EntryKind,
-        content: Option<Content<'_>>,
+        content: Option<&mut dyn Read>,
     ) -> Result<(), ExportError> {
         if let EntryKind::File { data, .. } = kind {
             self.exported.bytes += data.iter().map(|piece| piece.end - piece.start).sum::<u64>();
@@ -293,14 +361,14 @@ impl<W: Write> Export<'_, W> {
 const EMPTY: EntryKind = EntryKind::File { size: 0, data: Vec::new() };
 
 /// Content whose errors are told from those of writing, and that ends where the observer says so.
-struct Watched<'c> {
-    content: Option<Content<'c>>,
-    observer: &'c dyn Observer,
+struct Watched<'c, 'o> {
+    content: Option<&'c mut (dyn Read + 'c)>,
+    observer: &'o dyn Observer,
     failure: Option<io::Error>,
     cancelled: bool,
 }
 
-impl Read for Watched<'_> {
+impl Read for Watched<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(content) = &mut self.content else { return Ok(0) };
         if self.observer.cancelled() {

@@ -8,7 +8,11 @@
 //!
 //! A signature over each layer says nothing about which layers belong together; that is policy's business.
 
+mod subject;
+
 use std::collections::BTreeMap;
+
+pub use subject::Subject;
 
 use serde::{Deserialize, Serialize};
 
@@ -154,7 +158,7 @@ impl Descriptor {
         Self::new(TREE, digest, size)
     }
 
-    /// An image's manifest.
+    /// An image's manifest of OCI's form; [`Subject::parse`] makes one of the manifest itself.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -190,7 +194,7 @@ impl Referrer {
             return Err(field(WHAT, "schemaVersion", problem));
         }
         let subject = document.subject.ok_or(Error::Missing { what: WHAT, field: "subject" })?;
-        check_digest("subject", &subject.digest)?;
+        subject::check(&subject)?;
         let mut found: Vec<Pieces> = Vec::new();
         let mut places = BTreeMap::new();
         for descriptor in document.layers {
