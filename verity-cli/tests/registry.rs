@@ -114,13 +114,7 @@ fn an_image_of_a_registry_is_the_image_that_was_put_there() {
     assert_eq!(blobs("one"), blobs("two"));
     assert_eq!(listed(&sandbox.path("one"))["app"]["digest"], listed(&sandbox.path("two"))["app"]["digest"]);
 
-    // And from there and back again.
-    let line = format!(
-        "copy --quiet --all --preserve-digests --dest-tls-verify=false oci:one:app docker://{host}/team/app:verity"
-    );
-    let mut skopeo = sandbox.command("skopeo", "--insecure-policy");
-    Run::of(skopeo.args(line.split_whitespace())).is_good();
-    run(&sandbox, &format!("image verify docker://{host}/team/app:verity")).is_good();
+    run(&sandbox, &format!("image verify docker://{host}/team/app:1")).is_good();
 }
 
 fn a_broken_connection_costs_the_rest_of_a_blob() {
@@ -282,7 +276,7 @@ fn what_goes_wrong_is_told_apart() {
         &["--tls-verify=false"],
     );
     let failure = run(&sandbox, &format!("image ls --json docker://{host}/team/app:2"));
-    assert_eq!(failure.json()["error"]["code"], "no-device", "{failure:?}");
+    assert_eq!(failure.json()["error"]["kind"], "no-device", "{failure:?}");
     // A layer that is gone, and one that is another.
     let before = run(&sandbox, &format!("image inspect --json docker://{host}/team/app:1")).json();
     let layer = layers(&before)[0].replace("sha256:", "");

@@ -274,9 +274,7 @@ mod tests {
         let entries: Vec<_> =
             ["reg:5000", "reg:5000/a", "reg:5000/a/b", "https://old.example/v1/", "docker.io/library"]
                 .iter()
-                .map(|key| {
-                    format!("{key:?}: {{\"auth\": {:?}}}", encoded(key.trim_start_matches("https://")))
-                })
+                .map(|key| format!("{key:?}: {{\"auth\": {:?}}}", encoded(key.replace(':', "-").as_str())))
                 .chain(["\"https://index.docker.io/v1/\": {\"auth\": \"aHViOmh1Yi1zZWNyZXQ=\"}".to_owned()])
                 .collect();
         let file = format!("{{\"auths\": {{{}}}, \"psFormat\": \"x\"}}", entries.join(","));

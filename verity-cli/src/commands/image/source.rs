@@ -61,7 +61,11 @@ pub(super) fn images(
     name: &ImageName,
     platforms: &Platforms,
 ) -> Result<Images, Failure> {
-    oci::images(source, platforms).map_err(|error| failed(&error).within(name))
+    oci::images(source, platforms).map_err(|error| match error {
+        // A registry's errors say themselves what they are about.
+        Error::Other(_) => failed(&error),
+        _ => failed(&error).within(name),
+    })
 }
 
 /// What went wrong with an image, with an exit code and what to do.
