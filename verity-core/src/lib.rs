@@ -11,7 +11,7 @@
 //!    value that exists is valid.
 //! 2. Engines: [`digest`], [`tree`], [`fec`], [`repair`], [`reader`], [`erofs`], [`locate`], [`journal`], over the positions of [`io`], watched through
 //!    [`progress`].
-//! 3. Kernel: `device`.
+//! 3. Kernel: `device`; `mount`, which makes one root file system of layers.
 //! 4. Products that put these together: `veritytab`; [`dialect`], the forms in which other projects describe layers; and `layer` (feature `layer`, on by
 //!    default), which makes layers from tars.
 //!
@@ -49,6 +49,8 @@ pub mod journal;
 #[cfg(feature = "layer")]
 pub mod layer;
 pub mod locate;
+#[cfg(feature = "device")]
+pub mod mount;
 pub mod params;
 pub mod progress;
 pub mod reader;
