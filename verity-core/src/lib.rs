@@ -12,8 +12,8 @@
 //! 2. Engines: [`digest`], [`tree`], [`fec`], [`repair`], [`reader`], [`erofs`], [`locate`], [`journal`], over the positions of [`io`], watched through
 //!    [`progress`].
 //! 3. Kernel: `device`; `mount`, which makes one root file system of layers.
-//! 4. Products that put these together: `veritytab`; [`dialect`], the forms in which other projects describe layers; and `layer` (feature `layer`, on by
-//!    default), which makes layers from tars.
+//! 4. Products that put these together: `veritytab`; [`dialect`], the forms in which other projects describe layers; `layer` (feature `layer`, on by
+//!    default), which makes layers from tars; and `oci` (feature `oci`, on by default), which reads whole images.
 //!
 //! # Building and verifying in memory
 //!
@@ -51,6 +51,8 @@ pub mod layer;
 pub mod locate;
 #[cfg(feature = "device")]
 pub mod mount;
+#[cfg(feature = "oci")]
+pub mod oci;
 pub mod params;
 pub mod progress;
 pub mod reader;

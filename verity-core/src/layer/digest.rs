@@ -33,6 +33,21 @@ pub struct DigestError {
 }
 
 impl Digest {
+    /// The sha256 digest of `bytes`.
+    #[must_use]
+    pub fn sha256(bytes: &[u8]) -> Self {
+        Self { algorithm: Algorithm::Sha256, bytes: Sha256::digest(bytes).to_vec() }
+    }
+
+    /// The digest of `bytes` in the same algorithm as this one, to be compared with it.
+    #[must_use]
+    pub fn of_same(&self, bytes: &[u8]) -> Self {
+        match self.algorithm {
+            Algorithm::Sha512 => Self { algorithm: self.algorithm, bytes: Sha512::digest(bytes).to_vec() },
+            _ => Self::sha256(bytes),
+        }
+    }
+
     /// The algorithm: sha256 or sha512.
     #[must_use]
     pub const fn algorithm(&self) -> Algorithm {

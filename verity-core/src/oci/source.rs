@@ -1,0 +1,68 @@
+//! Where blobs come from.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use super::descriptor::Descriptor;
+use super::error::Error;
+use super::name::ImageName;
+use crate::io::usize_of;
+
+/// The most bytes that an index, a manifest or a configuration may have: 4 MiB, as registries have it.
+pub const DOCUMENT_MAX: u64 = 4 << 20;
+
+/// Where an image's blobs come from: a layout, an archive, a registry.
+pub trait Source: Sync {
+    /// The descriptor of what the name names: an index or a manifest.
+    ///
+    /// # Errors
+    /// Whatever the source answers.
+    fn root(&self) -> Result<Descriptor, Error>;
+
+    /// The bytes of a blob from the byte `from` on, as many as the descriptor says and no more; reading fails where there are fewer.
+    ///
+    /// They are *not* checked against the digest: the caller digests what it reads.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Size`], [`Error::Position`], and whatever the source answers.
+    fn blob(&self, descriptor: &Descriptor, from: u64) -> Result<Box<dyn Read + Send + '_>, Error>;
+
+    /// A file that is exactly this blob, where there is one: for loop devices.
+    fn blob_path(&self, descriptor: &Descriptor) -> Option<PathBuf> {
+        let _ = descriptor;
+        None
+    }
+}
+
+/// Reads a blob that is a document, at most [`DOCUMENT_MAX`] bytes, and checks its size and digest.
+///
+/// # Errors
+/// As [`Source::blob`], and [`Error::DocumentSize`] or [`Error::Mismatch`].
+pub fn read_document(source: &dyn Source, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
+    let Descriptor { digest, size, .. } = descriptor;
+    if *size > DOCUMENT_MAX {
+        let what = format!("document {digest}");
+        return Err(Error::DocumentSize { what, size: *size, limit: DOCUMENT_MAX });
+    }
+    let mut bytes = Vec::with_capacity(usize_of(*size));
+    let blob = source.blob(descriptor, 0)?;
+    // One byte more would show that it is longer.
+    let read = blob.take(*size + 1).read_to_end(&mut bytes);
+    read.map_err(|source| Error::Read { digest: digest.clone(), source })?;
+    if bytes.len() as u64 != *size {
+        return Err(Error::Size { digest: digest.clone(), expected: *size, found: bytes.len() as u64 });
+    }
+    let found = digest.of_same(&bytes);
+    if found != *digest {
+        return Err(Error::Mismatch { expected: digest.clone(), found });
+    }
+    Ok(bytes)
+}
+
+/// Opens what a name names, if that is a layout or an archive.
+///
+/// # Errors
+/// [`Error`]: what is not there, or not what it should be. Registries have functions of their own.
+pub fn open(name: &ImageName) -> Result<Box<dyn Source>, Error> {
+    Err(Error::NoImage { place: name.to_string() })
+}
