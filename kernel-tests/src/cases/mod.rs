@@ -12,8 +12,10 @@ mod fec;
 mod image;
 mod interop;
 mod lacking;
+mod layers;
 mod limits;
 mod loops;
+mod mounts;
 mod naming;
 mod options;
 mod power;
@@ -57,6 +59,7 @@ pub(crate) fn all() -> Vec<Case> {
         races::cases(),
         reading::cases(),
         lacking::cases(),
+        mounts::cases(),
         signatures::cases(),
         veritytab::cases(),
     ]
