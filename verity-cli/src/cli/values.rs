@@ -5,6 +5,7 @@ use verity_core::block::{BlockSize, Salt};
 use verity_core::dialect::ddi::{Architecture, UnknownArchitecture};
 use verity_core::dialect::{Dialect, UnknownDialect};
 use verity_core::fec::Roots;
+use verity_core::oci::{Platform, PlatformError};
 use verity_core::params::HashType;
 use verity_core::tree::Threads;
 
@@ -60,6 +61,11 @@ pub(crate) fn roots(text: &str) -> Result<Roots, String> {
 /// A dialect in which a layer is described.
 pub(crate) fn dialect(text: &str) -> Result<Dialect, UnknownDialect> {
     text.parse()
+}
+
+/// What an image runs on; `host` is what this machine is.
+pub(crate) fn platform(text: &str) -> Result<Platform, PlatformError> {
+    if text == "host" { Ok(Platform::host()) } else { text.parse() }
 }
 
 /// An architecture that has partition types.

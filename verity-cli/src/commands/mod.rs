@@ -11,6 +11,7 @@ mod engine;
 mod extract;
 mod fec;
 mod format;
+mod image;
 mod kernel;
 mod layer;
 mod layout;
@@ -39,6 +40,7 @@ pub(crate) use benchmark::Benchmark;
 pub(crate) use close::Closed;
 pub(crate) use extract::Copied;
 pub(crate) use format::Formatted;
+pub(crate) use image::{Compared, Inspected, Role};
 pub(crate) use layer::{
     Built, Converted as ConvertedLayer, Layer, Opened as OpenedLayer, Unpacked, Verified as VerifiedLayer,
 };
@@ -68,6 +70,7 @@ pub(crate) enum Command {
     Repair(Box<repair::Arguments>),
     Fec(Box<fec::Arguments>),
     Layer(layer::Arguments),
+    Image(image::Arguments),
     Open(Box<open::Arguments>),
     #[command(hide = true)]
     Create(Box<open::CreateArguments>),
@@ -133,6 +136,7 @@ impl Command {
             Self::Repair(arguments) => &arguments.common,
             Self::Fec(arguments) => &arguments.common,
             Self::Layer(arguments) => arguments.common(),
+            Self::Image(arguments) => arguments.common(),
             Self::Open(arguments) => arguments.common(),
             Self::Create(arguments) => arguments.common(),
             Self::Close(arguments) => &arguments.common,
@@ -159,6 +163,7 @@ impl Command {
             Self::Repair(arguments) => repair::run(*arguments, session),
             Self::Fec(arguments) => fec::run(&arguments, session),
             Self::Layer(arguments) => layer::run(arguments, session),
+            Self::Image(arguments) => image::run(&arguments, session),
             Self::Open(arguments) => open::run(&arguments, session),
             Self::Create(arguments) => open::run(&(*arguments).into(), session),
             Self::Close(arguments) => close::run(&arguments, session),

@@ -3,6 +3,7 @@
 pub(crate) mod benchmark;
 pub(crate) mod dialects;
 pub(crate) mod human;
+pub(crate) mod images;
 pub(crate) mod json;
 pub(crate) mod layer;
 pub(crate) mod locate;

@@ -95,7 +95,7 @@ impl FromStr for Digest {
 }
 
 /// Digests a stream.
-pub(super) struct Hasher {
+pub(crate) struct Hasher {
     sha256: Sha256,
     sha512: Option<Sha512>,
     length: u64,
@@ -103,21 +103,21 @@ pub(super) struct Hasher {
 
 /// The digests of a stream, and how long it was.
 #[derive(Clone, Debug)]
-pub(super) struct Digests {
-    pub(super) sha256: Digest,
+pub(crate) struct Digests {
+    pub(crate) sha256: Digest,
     sha512: Option<Digest>,
     /// In bytes.
-    pub(super) length: u64,
+    pub(crate) length: u64,
 }
 
 impl Hasher {
     /// Makes sha256, and what `expected` is to be compared with.
-    pub(super) fn new(expected: Option<&Digest>) -> Self {
+    pub(crate) fn new(expected: Option<&Digest>) -> Self {
         let sha512 = expected.filter(|digest| digest.algorithm == Algorithm::Sha512).map(|_| Sha512::new());
         Self { sha256: Sha256::new(), sha512, length: 0 }
     }
 
-    pub(super) fn update(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.sha256.update(bytes);
         if let Some(sha512) = &mut self.sha512 {
             sha512.update(bytes);
@@ -125,7 +125,7 @@ impl Hasher {
         self.length += bytes.len() as u64;
     }
 
-    pub(super) fn finish(self) -> Digests {
+    pub(crate) fn finish(self) -> Digests {
         let digest = |algorithm, bytes: &[u8]| Digest { algorithm, bytes: bytes.to_vec() };
         Digests {
             sha256: digest(Algorithm::Sha256, &self.sha256.finalize()),
@@ -137,7 +137,7 @@ impl Hasher {
 
 impl Digests {
     /// The one of the same algorithm as `expected`.
-    pub(super) fn like(&self, expected: &Digest) -> &Digest {
+    pub(crate) fn like(&self, expected: &Digest) -> &Digest {
         match &self.sha512 {
             Some(sha512) if expected.algorithm == Algorithm::Sha512 => sha512,
             _ => &self.sha256,

@@ -9,6 +9,7 @@
 //!
 //! Memory: some megabytes for what is on its way, what the EROFS [writer](crate::erofs::write) keeps of each entry (bounded by [`Limits::entries`] and [`Limits::memory`]), and for zstd the window that the blob asks for, at most 128 MiB.
 
+mod check;
 mod compression;
 mod digest;
 mod error;
@@ -22,7 +23,10 @@ mod whiteout;
 
 use std::io::Read;
 
+pub use check::{Checked, check};
 pub use compression::Compression;
+#[cfg(feature = "oci")]
+pub(crate) use digest::Hasher;
 pub use digest::{Digest, DigestError};
 pub use error::{Error, Problem};
 pub use export::{ExportError, Exported, export, export_file};
@@ -118,16 +122,7 @@ pub fn build(source: impl Read + Send, output: &dyn Storage, options: &Options<'
     let known = options.diff_id.is_some() || options.digest.is_some();
     let (imported, totals) =
         pipeline::run(source, options, |stream| import::import(stream, &mut writer, &options.limits, known))?;
-    for (what, expected, found) in
-        [("digest", &options.digest, &totals.blob), ("diffID", &options.diff_id, &totals.tar)]
-    {
-        if let Some(expected) = expected
-            && found.like(expected) != expected
-        {
-            let (expected, found) = (expected.clone(), found.like(expected).clone());
-            return Err(Error::Mismatch { what, expected, found });
-        }
-    }
+    check::digests(&totals, options)?;
     let Identity { uuid, salt } = Identity::of(&totals.tar.sha256);
     writer.set_uuid(uuid);
     let image = writer.finish()?;

@@ -7,15 +7,21 @@
 //! What is read and what is refused is in `docs/images.md`.
 
 pub mod annotations;
+pub mod build;
 mod descriptor;
+mod document;
 mod error;
+mod hashing;
 mod image;
 mod name;
 mod source;
 pub mod store;
+pub mod verify;
+mod watcher;
 
 pub use descriptor::{Descriptor, Platform, PlatformError};
 pub use error::{Error, NameError};
 pub use image::{Config, Image, Images, Layer, LayerKind, Platforms, images};
 pub use name::{ImageName, Reference, RegistryName, RegistryReference};
 pub use source::{DOCUMENT_MAX, Source, open, read_document};
+pub use watcher::Watcher;

@@ -1,0 +1,62 @@
+//! Why an image cannot be built.
+
+use std::path::PathBuf;
+
+use crate::layer::{self, Digest};
+use crate::oci;
+use crate::oci::store::StoreError;
+
+/// Why an image cannot be built. It is not listed in the layout then.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is nothing to be built.
+    #[error("no image was given")]
+    NoImage,
+    /// A layer that has a tree already.
+    #[error("layer {layer} has a hash tree already: the image was made by an earlier build")]
+    HasTree {
+        /// The layer's blob.
+        layer: Digest,
+    },
+    /// A layer that is no tar.
+    #[error("layer {layer} is of the media type {media_type:?}, and no tar")]
+    NoTar {
+        /// The layer's blob.
+        layer: Digest,
+        /// Its media type.
+        media_type: String,
+    },
+    /// A layer cannot be read.
+    #[error("layer {layer}: {source}")]
+    Source {
+        /// The layer's blob.
+        layer: Digest,
+        /// What is wrong.
+        source: oci::Error,
+    },
+    /// A layer cannot be built.
+    #[error("layer {layer}: {source}")]
+    Layer {
+        /// The layer's blob.
+        layer: Digest,
+        /// The blob's file, where there is one.
+        path: Option<PathBuf>,
+        /// The file that was being written; it is gone.
+        output: PathBuf,
+        /// What is wrong.
+        source: layer::Error,
+    },
+    /// The layout cannot be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A document cannot be written.
+    #[error("a document cannot be written: {0}")]
+    Document(#[source] serde_json::Error),
+    /// No thread could be started.
+    #[error("no thread could be started")]
+    Thread,
+    /// The watcher asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+}

@@ -1,0 +1,200 @@
+//! From an image whose layers are tars to one whose layers the kernel mounts and checks.
+
+mod error;
+mod layers;
+
+use std::collections::{BTreeMap, HashSet};
+
+pub use error::Error;
+
+use super::annotations::{ARTIFACT_TYPE, LayerAnnotations};
+use super::descriptor::{Descriptor, Platform};
+use super::document::{self, Manifest};
+use super::image::Image;
+use super::source::Source;
+use super::store::{REF_NAME, Store};
+use super::watcher::Watcher;
+use crate::algorithm::Algorithm;
+use crate::block::BlockSize;
+use crate::fec::Roots;
+use crate::layer::{Digest, Limits};
+use crate::tree::Threads;
+
+/// Docker's own media type for what has become OCI's configuration.
+const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+
+/// How images are built.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct Options<'a> {
+    /// The block size of images, data and trees. 4096 by default, which every kernel mounts.
+    pub block_size: BlockSize,
+    /// What trees are hashed with; sha256 by default.
+    pub algorithm: Algorithm,
+    /// How much parity is put behind the trees; none by default.
+    pub roots: Option<Roots>,
+    /// How much a layer may make of its blob.
+    pub limits: &'a Limits,
+    /// How many threads hash one layer's tree; one for each usable processor by default.
+    pub threads: Threads,
+    /// How many layers are made at once; as many as there are usable processors by default.
+    pub jobs: Threads,
+    /// Who hears about progress and can cancel.
+    pub watcher: &'a dyn Watcher,
+}
+
+impl<'a> Options<'a> {
+    /// The defaults, with these limits and this watcher; `&()` hears nothing and never cancels.
+    #[must_use]
+    pub fn new(limits: &'a Limits, watcher: &'a dyn Watcher) -> Self {
+        Self {
+            block_size: BlockSize::default(),
+            algorithm: Algorithm::default(),
+            roots: None,
+            limits,
+            threads: Threads::available(),
+            jobs: Threads::available(),
+            watcher,
+        }
+    }
+}
+
+/// What was built.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Built {
+    /// The manifest, or the index of several, as the layout's index lists it.
+    pub root: Descriptor,
+    /// The images, in the order of the source.
+    pub images: Vec<BuiltImage>,
+}
+
+/// An image for one platform.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct BuiltImage {
+    /// What it is for.
+    pub platform: Option<Platform>,
+    /// The manifest that it was made from.
+    pub source: Descriptor,
+    /// The manifest.
+    pub manifest: Descriptor,
+    /// The layers, the lowest first.
+    pub layers: Vec<BuiltLayer>,
+}
+
+/// A layer.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct BuiltLayer {
+    /// The blob that it was made from.
+    pub source: Descriptor,
+    /// The blob that was made.
+    pub blob: Descriptor,
+    /// What the manifest says of it.
+    pub annotations: LayerAnnotations,
+    /// Whether it had been made before: by an earlier build, by another process, or for a layer before it.
+    pub reused: bool,
+}
+
+/// Builds images in `store`, and lists them there under the name `reference`: one by its manifest, several by an index.
+///
+/// Layers are made in parallel, each once, and those that are in the store already are not made again. The configurations stay as they are, byte for
+/// byte; each manifest has the source's as its subject, and its annotations. Nothing depends on the time, the machine or the number of threads: the same source makes
+/// the same layout.
+///
+/// # Errors
+/// [`Error`]: which layer, and what is wrong with it. The images are not listed then; layers that are complete stay, and are found by the next build.
+pub fn build(
+    source: &dyn Source,
+    images: &[Image],
+    store: &Store,
+    reference: Option<&str>,
+    options: &Options<'_>,
+) -> Result<Built, Error> {
+    if images.is_empty() {
+        return Err(Error::NoImage);
+    }
+    let plan = layers::Plan::new(images)?;
+    let made = plan.make(source, store, options)?;
+    let mut built = Vec::with_capacity(images.len());
+    let mut seen = HashSet::new();
+    for image in images {
+        built.push(finish(image, store, &made, &mut seen)?);
+    }
+    let mut root = match &built[..] {
+        [image] => image.manifest.clone(),
+        several => {
+            let manifests: Vec<_> = several.iter().map(|image| image.manifest.clone()).collect();
+            let bytes = document::index(ARTIFACT_TYPE, &manifests, &common_annotations(images));
+            put(store, bytes, document::INDEX)?
+        }
+    };
+    root.artifact_type = Some(ARTIFACT_TYPE.to_owned());
+    if let Some(reference) = reference {
+        root.annotations.insert(REF_NAME.to_owned(), reference.to_owned());
+    }
+    if options.watcher.cancelled() {
+        return Err(Error::Cancelled);
+    }
+    store.set_image(&root)?;
+    Ok(Built { root, images: built })
+}
+
+/// Writes an image's documents.
+fn finish(
+    image: &Image,
+    store: &Store,
+    made: &BTreeMap<Digest, layers::Made>,
+    seen: &mut HashSet<Digest>,
+) -> Result<BuiltImage, Error> {
+    let mut layers = Vec::with_capacity(image.layers.len());
+    for layer in &image.layers {
+        // Each was planned, and none failed.
+        let Some(layers::Made { blob, annotations, reused }) = made.get(&layer.diff_id) else {
+            return Err(Error::Cancelled);
+        };
+        layers.push(BuiltLayer {
+            source: layer.descriptor.clone(),
+            blob: blob.clone(),
+            annotations: annotations.clone(),
+            reused: !seen.insert(layer.diff_id.clone()) || *reused,
+        });
+    }
+    let digest = store.put(&image.config.bytes)?;
+    let media_type = match &*image.config.descriptor.media_type {
+        DOCKER_CONFIG => document::CONFIG,
+        other => other,
+    };
+    let config = Descriptor::new(media_type, digest, image.config.bytes.len() as u64);
+    let subject = &image.manifest;
+    let blobs: Vec<_> = layers.iter().map(|layer| layer.blob.clone()).collect();
+    let manifest = Manifest {
+        artifact_type: ARTIFACT_TYPE,
+        config: &config,
+        layers: &blobs,
+        subject: &Descriptor::new(subject.media_type.clone(), subject.digest.clone(), subject.size),
+        annotations: &image.annotations,
+    };
+    let mut manifest = put(store, manifest.encode(), document::MANIFEST)?;
+    manifest.artifact_type = Some(ARTIFACT_TYPE.to_owned());
+    manifest.platform.clone_from(&image.platform);
+    Ok(BuiltImage { platform: image.platform.clone(), source: subject.clone(), manifest, layers })
+}
+
+/// What the indexes say of all images alike.
+fn common_annotations(images: &[Image]) -> BTreeMap<String, String> {
+    let mut common = images.first().map(|image| image.index_annotations.clone()).unwrap_or_default();
+    common.retain(|name, value| images.iter().all(|image| image.index_annotations.get(name) == Some(value)));
+    common
+}
+
+fn put(
+    store: &Store,
+    bytes: serde_json::Result<Vec<u8>>,
+    media_type: &'static str,
+) -> Result<Descriptor, Error> {
+    let bytes = bytes.map_err(Error::Document)?;
+    let digest = store.put(&bytes)?;
+    Ok(Descriptor::new(media_type, digest, bytes.len() as u64))
+}

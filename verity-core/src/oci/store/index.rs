@@ -1,0 +1,135 @@
+//! The index of a layout, which says what images there are.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read};
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{LAYOUT, Store, StoreError, sync_directory};
+use crate::oci::DOCUMENT_MAX;
+use crate::oci::descriptor::Descriptor;
+use crate::oci::document;
+
+/// The annotation that names an image in an index.
+pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// How long a lock is waited for between two tries. It is held for milliseconds.
+const PAUSE: Duration = Duration::from_millis(2);
+/// After half a minute something else holds it.
+const TRIES: u32 = 15_000;
+
+/// What there is of an index: all of its fields as they were written.
+type Fields = BTreeMap<String, Box<RawValue>>;
+
+/// What counts of an entry.
+#[derive(Deserialize)]
+struct Entry {
+    digest: String,
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+/// Checks what the file `oci-layout` says.
+pub(super) fn check_layout(path: &Path, text: &[u8]) -> Result<(), StoreError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Layout {
+        image_layout_version: String,
+    }
+    let layout: Layout = serde_json::from_slice(text).map_err(|error| StoreError::document(path, error))?;
+    if layout.image_layout_version == "1.0.0" {
+        return Ok(());
+    }
+    let version: String = layout.image_layout_version.chars().take(20).collect();
+    Err(StoreError::document(path, format_args!("layout version {version:?} is unknown (known: 1.0.0)")))
+}
+
+pub(super) fn set_image(store: &Store, image: &Descriptor) -> Result<(), StoreError> {
+    let path = store.dir.join("index.json");
+    let failed = |error| StoreError::document(&path, error);
+    let _lock = lock(&store.dir)?;
+    let mut fields = read(&path)?;
+    let mut entries: Vec<Box<RawValue>> = match fields.get("manifests") {
+        Some(entries) => serde_json::from_str(entries.get()).map_err(failed)?,
+        None => Vec::new(),
+    };
+    let text = document::descriptor(image).map_err(failed)?;
+    let new = RawValue::from_string(text).map_err(failed)?;
+    let mut new = Some(new);
+    let mut kept = Vec::with_capacity(entries.len() + 1);
+    for entry in entries.drain(..) {
+        let other: Entry = serde_json::from_str(entry.get()).map_err(failed)?;
+        let name = |annotations: &BTreeMap<String, String>| annotations.get(REF_NAME).cloned();
+        let replaced = match (name(&image.annotations), other.annotations.as_ref().and_then(name)) {
+            (None, None) => other.digest == image.digest.to_string(),
+            (ours, theirs) => ours == theirs,
+        };
+        // In the place of the first, so that nothing moves.
+        if !replaced {
+            kept.push(entry);
+        } else if let Some(new) = new.take() {
+            kept.push(new);
+        }
+    }
+    kept.extend(new);
+    fields.insert("manifests".to_owned(), serde_json::value::to_raw_value(&kept).map_err(failed)?);
+    let text = serde_json::to_vec(&fields).map_err(failed)?;
+    let layout = store.dir.join("oci-layout");
+    if !layout.exists() {
+        replace(store, &layout, LAYOUT)?;
+    }
+    if !fs::read(&path).is_ok_and(|found| found == text) {
+        replace(store, &path, &text)?;
+    }
+    sync_directory(&store.dir);
+    Ok(())
+}
+
+/// The directory itself is locked: no file has to be made for it.
+fn lock(dir: &Path) -> Result<File, StoreError> {
+    let directory = File::open(dir).map_err(StoreError::read(dir))?;
+    for _ in 0..TRIES {
+        match directory.try_lock() {
+            Err(TryLockError::WouldBlock) => sleep(PAUSE),
+            // A file system without locks.
+            Ok(()) | Err(TryLockError::Error(_)) => return Ok(directory),
+        }
+    }
+    Err(StoreError::write(dir)(io::Error::new(
+        io::ErrorKind::ResourceBusy,
+        "another process keeps the directory locked",
+    )))
+}
+
+/// The index that is there, or the fields of a new one.
+fn read(path: &Path) -> Result<Fields, StoreError> {
+    let mut text = Vec::new();
+    match File::open(path) {
+        Ok(file) => {
+            file.take(DOCUMENT_MAX + 1).read_to_end(&mut text).map_err(StoreError::read(path))?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            text = format!(r#"{{"schemaVersion":2,"mediaType":"{}"}}"#, document::INDEX).into_bytes();
+        }
+        Err(error) => return Err(StoreError::read(path)(error)),
+    }
+    if text.len() as u64 > DOCUMENT_MAX {
+        return Err(StoreError::document(path, format_args!("more than {DOCUMENT_MAX} bytes")));
+    }
+    let fields: Fields = serde_json::from_slice(&text).map_err(|error| StoreError::document(path, error))?;
+    match fields.get("schemaVersion").map(|version| version.get()) {
+        Some("2") => Ok(fields),
+        _ => Err(StoreError::document(path, "schemaVersion is not 2")),
+    }
+}
+
+fn replace(store: &Store, path: &Path, text: &[u8]) -> Result<(), StoreError> {
+    let file = store.begin_blob()?;
+    file.write(text)?;
+    file.publish(path)
+}
