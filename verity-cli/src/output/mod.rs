@@ -7,6 +7,7 @@ pub(crate) mod images;
 pub(crate) mod json;
 pub(crate) mod layer;
 pub(crate) mod locate;
+pub(crate) mod mounts;
 pub(crate) mod progress;
 
 use std::io::{self, Write};

@@ -2,11 +2,16 @@
 
 mod inspect;
 mod ls;
+mod mount;
+mod mounting;
 mod source;
+mod umount;
 
 use clap::{ArgAction, Args, Subcommand};
 
 pub(crate) use inspect::{Compared, Inspected, Role};
+pub(crate) use mount::MountedImage;
+pub(crate) use umount::UnmountedImage;
 
 use crate::cli::help::exit_codes;
 use crate::cli::options::Common;
@@ -23,6 +28,8 @@ Examples:
   verity image ls oci:images
   verity image inspect oci:images:debian --platform linux/amd64
   verity image inspect docker-archive:saved.tar --base oci:images:debian
+  verity image mount oci:mounted:debian /mnt
+  verity image umount /mnt
 
 ",
     exit_codes!()
@@ -46,6 +53,9 @@ pub(crate) struct Arguments {
 enum Command {
     Inspect(inspect::Arguments),
     Ls(ls::Arguments),
+    Mount(mount::Arguments),
+    #[command(alias = "unmount")]
+    Umount(umount::Arguments),
 }
 
 impl Arguments {
@@ -53,6 +63,8 @@ impl Arguments {
         match &self.command {
             Command::Inspect(arguments) => &arguments.common,
             Command::Ls(arguments) => &arguments.common,
+            Command::Mount(arguments) => &arguments.common,
+            Command::Umount(arguments) => &arguments.common,
         }
     }
 }
@@ -61,5 +73,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     match &arguments.command {
         Command::Inspect(arguments) => inspect::run(arguments, session),
         Command::Ls(arguments) => ls::run(arguments, session),
+        Command::Mount(arguments) => mount::run(arguments, session),
+        Command::Umount(arguments) => umount::run(arguments, session),
     }
 }
