@@ -10,6 +10,7 @@ mod demo;
 mod erofs;
 mod fec;
 mod image;
+mod images;
 mod interop;
 mod lacking;
 mod layers;
@@ -60,6 +61,7 @@ pub(crate) fn all() -> Vec<Case> {
         reading::cases(),
         lacking::cases(),
         mounts::cases(),
+        images::cases(),
         signatures::cases(),
         veritytab::cases(),
     ]
