@@ -4,6 +4,7 @@ use serde_json::Value;
 use verity_core::tree::{Options, Threads};
 
 use crate::failure::{Code, Failure};
+use crate::output::images_progress::LayersProgress;
 use crate::output::{self, progress::Progress};
 use crate::personality::Personality;
 
@@ -72,7 +73,16 @@ impl Session {
 
     /// Who draws the progress of work and sees signals.
     pub(crate) fn progress(&self) -> Progress {
-        Progress::new(!self.quiet && !self.debug && !self.is_veritysetup())
+        Progress::new(self.draws_progress())
+    }
+
+    /// The same for work on several layers at once.
+    pub(crate) fn layers_progress(&self) -> LayersProgress {
+        LayersProgress::new(self.draws_progress())
+    }
+
+    fn draws_progress(&self) -> bool {
+        !self.quiet && !self.debug && !self.is_veritysetup()
     }
 }
 

@@ -17,8 +17,16 @@ use super::tools::{Tool, expect_refused, expect_silence};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        Case::new("image/mounted", "an image is built, mounted, used and unmounted, and nothing is left", mounted),
-        Case::new("image/digest", "an image with another manifest than the one asked for is not mounted", digest),
+        Case::new(
+            "image/mounted",
+            "an image is built, mounted, used and unmounted, and nothing is left",
+            mounted,
+        ),
+        Case::new(
+            "image/digest",
+            "an image with another manifest than the one asked for is not mounted",
+            digest,
+        ),
         Case::new("image/refused", "what cannot be mounted is refused, with what to do instead", refused),
         Case::new("image/damaged", "an image with a blob that is damaged or missing is not mounted", damaged),
         Case::new("image/busy", "an image that is in use stays mounted, unless it is told to go later", busy),
@@ -28,7 +36,8 @@ pub(super) fn cases() -> Vec<Case> {
             killed,
         )
         .limit(600),
-        Case::new("image/at-once", "many mounts of one image at once all come to be, and go", at_once).limit(300),
+        Case::new("image/at-once", "many mounts of one image at once all come to be, and go", at_once)
+            .limit(300),
     ]
 }
 
@@ -62,11 +71,11 @@ fn layout(context: &Context, name: &str, layers: &[Vec<u8>]) -> anyhow::Result<P
         layers.join(",")
     );
     let manifest = blob(&layout, manifest_type, manifest.as_bytes())?;
-    let named = manifest
-        .replacen('{', r#"{"annotations":{"org.opencontainers.image.ref.name":"image"},"#, 1);
+    let named = manifest.replacen('{', r#"{"annotations":{"org.opencontainers.image.ref.name":"image"},"#, 1);
     let index = format!(r#"{{"schemaVersion":2,"manifests":[{named}]}}"#);
     fs::write(layout.join("index.json"), index).context("writing the index")?;
-    fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).context("writing the layout")?;
+    fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)
+        .context("writing the layout")?;
     Ok(layout)
 }
 
@@ -91,7 +100,11 @@ impl Image {
         let from = layout(context, "source", &three()?)?;
         let to = context.path("built");
         let name = format!("oci:{}:image", to.display());
-        Tool::Verity.run("image build --quiet").arg(format!("oci:{}:image", from.display())).arg(&name).succeed()?;
+        Tool::Verity
+            .run("image build --quiet")
+            .arg(format!("oci:{}:image", from.display()))
+            .arg(&name)
+            .succeed()?;
         Ok(Self { layout: to, name })
     }
 
@@ -257,8 +270,9 @@ fn at_once(context: &mut Context) -> anyhow::Result<()> {
     const MOUNTS: usize = 6;
     let before = KernelObjects::now()?;
     let image = Image::new(context)?;
-    let targets =
-        (0..MOUNTS).map(|n| directory(context, &format!("target-{n}"))).collect::<anyhow::Result<Vec<_>>>()?;
+    let targets = (0..MOUNTS)
+        .map(|n| directory(context, &format!("target-{n}")))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     for round in 0..2 {
         let all = |run: &(dyn Fn(&Path) -> anyhow::Result<()> + Sync)| -> anyhow::Result<()> {
             thread::scope(|scope| {

@@ -182,7 +182,7 @@ pub(crate) fn inspected_json(inspected: &Inspected) -> Value {
     })
 }
 
-fn descriptor(descriptor: &Descriptor) -> Value {
+pub(super) fn descriptor(descriptor: &Descriptor) -> Value {
     json!({
         "digest": descriptor.digest.to_string(),
         "bytes": descriptor.size,
@@ -242,7 +242,7 @@ fn layer_json(layer: &Layer, role: Option<Role>) -> Value {
     ])
 }
 
-fn tree_json(layer: &LayerAnnotations) -> Value {
+pub(super) fn tree_json(layer: &LayerAnnotations) -> Value {
     json!({
         "hash_algorithm": layer.algorithm.name(),
         "salt": layer.salt.to_string(),

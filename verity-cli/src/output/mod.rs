@@ -4,6 +4,8 @@ pub(crate) mod benchmark;
 pub(crate) mod dialects;
 pub(crate) mod human;
 pub(crate) mod images;
+pub(crate) mod images_made;
+pub(crate) mod images_progress;
 pub(crate) mod json;
 pub(crate) mod layer;
 pub(crate) mod locate;

@@ -36,15 +36,7 @@ impl Observer for Progress {
         if let Some(total) = total_bytes {
             bar.set_length(total);
         }
-        bar.set_message(match phase {
-            Phase::Verify => "Verifying",
-            Phase::Compare => "Comparing",
-            Phase::Extract => "Copying",
-            Phase::Parity => "Making parity",
-            Phase::Repair => "Restoring",
-            Phase::Convert => "Reading",
-            _ => "Hashing",
-        });
+        bar.set_message(doing(phase));
     }
 
     fn advance(&self, bytes: u64) {
@@ -66,6 +58,19 @@ impl Drop for Progress {
     }
 }
 
-fn style(template: &str) -> ProgressStyle {
+/// A phase in words.
+pub(super) const fn doing(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Verify => "Verifying",
+        Phase::Compare => "Comparing",
+        Phase::Extract => "Copying",
+        Phase::Parity => "Making parity",
+        Phase::Repair => "Restoring",
+        Phase::Convert => "Reading",
+        _ => "Hashing",
+    }
+}
+
+pub(super) fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -1,17 +1,21 @@
 //! `verity image`: whole images, from layouts, archives and registries. A subcommand a file.
 
+mod build;
 mod inspect;
 mod ls;
 mod mount;
 mod mounting;
 mod source;
 mod umount;
+mod verify;
 
 use clap::{ArgAction, Args, Subcommand};
 
+pub(crate) use build::BuiltImages;
 pub(crate) use inspect::{Compared, Inspected, Role};
 pub(crate) use mount::MountedImage;
 pub(crate) use umount::UnmountedImage;
+pub(crate) use verify::{VerifiedImage, VerifiedImages};
 
 use crate::cli::help::exit_codes;
 use crate::cli::options::Common;
@@ -28,7 +32,9 @@ Examples:
   verity image ls oci:images
   verity image inspect oci:images:debian --platform linux/amd64
   verity image inspect docker-archive:saved.tar --base oci:images:debian
-  verity image mount oci:mounted:debian /mnt
+  verity image build oci:images:debian oci:verity
+  verity image verify oci:verity:debian
+  verity image mount oci:verity:debian /mnt
   verity image umount /mnt
 
 ",
@@ -51,29 +57,35 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Build(Box<build::Arguments>),
     Inspect(inspect::Arguments),
     Ls(ls::Arguments),
     Mount(mount::Arguments),
     #[command(alias = "unmount")]
     Umount(umount::Arguments),
+    Verify(verify::Arguments),
 }
 
 impl Arguments {
     pub(super) fn common(&self) -> &Common {
         match &self.command {
+            Command::Build(arguments) => &arguments.common,
             Command::Inspect(arguments) => &arguments.common,
             Command::Ls(arguments) => &arguments.common,
             Command::Mount(arguments) => &arguments.common,
             Command::Umount(arguments) => &arguments.common,
+            Command::Verify(arguments) => &arguments.common,
         }
     }
 }
 
 pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Failure> {
     match &arguments.command {
+        Command::Build(arguments) => build::run(arguments, session),
         Command::Inspect(arguments) => inspect::run(arguments, session),
         Command::Ls(arguments) => ls::run(arguments, session),
         Command::Mount(arguments) => mount::run(arguments, session),
         Command::Umount(arguments) => umount::run(arguments, session),
+        Command::Verify(arguments) => verify::run(arguments, session),
     }
 }

@@ -27,10 +27,10 @@ layout can put another manifest into it, unless --digest says which one it has t
 1 to 500 layers; docs/mounting.md tells how, and what is left if something fails.
 
 Examples:
-  verity image build oci:images:debian oci:mounted:debian
-  verity image mount oci:mounted:debian /mnt
-  verity image mount oci:mounted:debian /mnt --digest sha256:...
-  verity image mount oci:mounted:debian /srv/root -o nosuid,nodev
+  verity image build oci:images:debian oci:verity:debian
+  verity image mount oci:verity:debian /mnt
+  verity image mount oci:verity:debian /mnt --digest sha256:...
+  verity image mount oci:verity:debian /srv/root -o nosuid,nodev
   verity image umount /mnt
 
 ",

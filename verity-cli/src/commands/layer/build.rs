@@ -98,7 +98,7 @@ pub(crate) struct Built {
 }
 
 /// Larger blocks are larger than a page on most machines.
-fn block_size(text: &str) -> Result<BlockSize, String> {
+pub(in crate::commands) fn block_size(text: &str) -> Result<BlockSize, String> {
     match values::block_size(text) {
         Ok(size) if matches!(size.get(), 512 | 4096) => Ok(size),
         _ => Err("not 4096 or 512".to_owned()),
@@ -114,8 +114,10 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     session.debug(|| format!("Building {:?} from {:?}.", arguments.output, arguments.layer));
     let progress = session.progress();
     let options = arguments.options(blob_bytes, engine_options(&progress, arguments.work.threads));
-    let built = layer::build(source, output.file(), &options)
-        .map_err(|error| failure(&error, &arguments.layer, &output))?;
+    let built = layer::build(source, output.file(), &options).map_err(|error| {
+        failure(&error, output.path(), |error| output.cannot_write(error))
+            .within(format_args!("layer {:?}", arguments.layer))
+    })?;
     output.publish()?;
     drop(progress);
 
@@ -177,10 +179,14 @@ impl Read for Waiting {
     }
 }
 
-/// The failure that an error is.
-fn failure(error: &Error, layer: &Path, output: &NewFile) -> Failure {
+/// The failure that an error is, and what to do. `output` was to become the layer.
+pub(in crate::commands) fn failure(
+    error: &Error,
+    output: &Path,
+    cannot_write: impl Fn(&io::Error) -> Failure,
+) -> Failure {
     let general = || Failure::new(Code::General, error);
-    let failure = match error {
+    match error {
         Error::Source(source) => {
             Failure::new(Code::General, format_args!("it cannot be read: {}", plain(source)))
         }
@@ -207,13 +213,12 @@ fn failure(error: &Error, layer: &Path, output: &NewFile) -> Failure {
         Error::Tar(_) | Error::Entry { .. } => {
             general().hint("the layer is damaged, or made to mislead; build its image anew")
         }
-        Error::Image(write::Error::Write { source, .. }) => return output.cannot_write(source),
-        Error::Tree(tree::Error::Write { source, .. }) => return output.cannot_write(source),
-        Error::Tree(error) => return engine::failure(error, |_| format!("{:?}", output.path())),
-        Error::Cancelled => return engine::failure(&tree::Error::Cancelled, |_| String::new()),
+        Error::Image(write::Error::Write { source, .. }) => cannot_write(source),
+        Error::Tree(tree::Error::Write { source, .. }) => cannot_write(source),
+        Error::Tree(error) => engine::failure(error, |_| format!("{output:?}")),
+        Error::Cancelled => engine::failure(&tree::Error::Cancelled, |_| String::new()),
         Error::Image(write::Error::NoTarget { .. }) => general()
             .hint("links to files of other layers cannot be kept: squash the layers, or copy the file"),
         _ => general(),
-    };
-    failure.within(format_args!("layer {layer:?}"))
+    }
 }

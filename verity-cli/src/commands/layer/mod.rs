@@ -14,6 +14,7 @@ mod verify;
 use clap::{ArgAction, Args, Subcommand};
 
 pub(crate) use build::Built;
+pub(super) use build::{block_size, failure};
 pub(crate) use convert::Converted;
 pub(crate) use extract::Unpacked;
 pub(crate) use source::{Layer, Opened};
