@@ -12,6 +12,7 @@ debian_packages=(
     openssl keyutils                      # keys and signatures in the tests
     ovmf                                  # firmware of guests that start through UEFI
     mmdebstrap umoci attr erofs-utils     # the demo's layers
+    skopeo                                # a peer that carries images, as umoci is one that makes them
     qemu-utils systemd                    # peers that read and write layers' disks: qemu-img, systemd-repart
     shellcheck                            # lint of this script
 )

@@ -3,6 +3,7 @@
 
 pub(crate) mod layers;
 pub(crate) mod numbers;
+pub(crate) mod oci;
 pub(crate) mod requirements;
 
 use std::collections::BTreeMap;

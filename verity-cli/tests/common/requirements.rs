@@ -16,6 +16,8 @@ pub(crate) enum Need {
     ErofsUtils,
     QemuImg,
     SystemdRepart,
+    Umoci,
+    Skopeo,
 }
 
 impl Need {
@@ -28,6 +30,8 @@ impl Need {
             Self::ErofsUtils => Command::new("dump.erofs").arg("-V").output().is_ok(),
             Self::QemuImg => Command::new("qemu-img").arg("--version").output().is_ok(),
             Self::SystemdRepart => Command::new("systemd-repart").arg("--version").output().is_ok(),
+            Self::Umoci => Command::new("umoci").arg("--version").output().is_ok(),
+            Self::Skopeo => Command::new("skopeo").arg("--version").output().is_ok(),
         }
     }
 
@@ -45,6 +49,8 @@ impl Need {
             Self::ErofsUtils => "needs mkfs.erofs and dump.erofs (Debian: erofs-utils)",
             Self::QemuImg => "needs qemu-img (Debian: qemu-utils)",
             Self::SystemdRepart => "needs systemd-repart (Debian: systemd)",
+            Self::Umoci => "needs umoci (Debian: umoci)",
+            Self::Skopeo => "needs skopeo (Debian: skopeo)",
         }
     }
 }

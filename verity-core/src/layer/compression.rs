@@ -22,7 +22,7 @@ const ZSTD_WINDOW_LOG: u32 = 27;
 
 impl Compression {
     /// By the first bytes of a blob.
-    pub(super) fn detect(start: &[u8]) -> Result<Self, &'static str> {
+    pub(crate) fn detect(start: &[u8]) -> Result<Self, &'static str> {
         // A frame, or one that is to be skipped.
         let skippable =
             start.len() >= 4 && (0x50..=0x5f).contains(&start[0]) && start[1..4] == [0x2a, 0x4d, 0x18];

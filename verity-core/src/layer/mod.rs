@@ -25,9 +25,9 @@ use std::io::Read;
 
 pub use check::{Checked, check};
 pub use compression::Compression;
-#[cfg(feature = "oci")]
-pub(crate) use digest::Hasher;
 pub use digest::{Digest, DigestError};
+#[cfg(feature = "oci")]
+pub(crate) use digest::{Hasher, sha256_of};
 pub use error::{Error, Problem};
 pub use export::{ExportError, Exported, export, export_file};
 pub use identity::Identity;

@@ -202,6 +202,12 @@ pub enum Error {
         /// What is wrong.
         source: AnnotationError,
     },
+    /// A registry, where only what is on this machine is read.
+    #[error("{name} is in a registry, which is not read here")]
+    Registry {
+        /// The image.
+        name: String,
+    },
     /// Whatever sources of other kinds answer: registries, stores.
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),

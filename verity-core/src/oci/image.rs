@@ -1,11 +1,9 @@
-//! From a source to its images.
+//! Images, as they are found in a source.
 
 use std::collections::BTreeMap;
 
 use super::annotations::LayerAnnotations;
 use super::descriptor::{Descriptor, Platform};
-use super::error::Error;
-use super::source::Source;
 use crate::layer::{Compression, Digest};
 
 /// Which images of an index are wanted.
@@ -94,13 +92,4 @@ pub enum LayerKind {
     Verity(Box<LayerAnnotations>),
     /// Something else: its media type is in the descriptor.
     Other,
-}
-
-/// Follows a source's indexes to its images.
-///
-/// # Errors
-/// [`Error`]: what is missing, contradictory, unknown or too large. A source without an image that is wanted is an error.
-pub fn images(source: &dyn Source, platforms: &Platforms) -> Result<Images, Error> {
-    let _ = platforms;
-    Err(Error::NoImage { place: source.root()?.digest.to_string() })
 }

@@ -7,13 +7,22 @@
 //! What is read and what is refused is in `docs/images.md`.
 
 pub mod annotations;
+mod archive;
 pub mod build;
+mod config;
 mod descriptor;
+mod directory;
+mod docker;
 mod document;
+mod encode;
 mod error;
 mod hashing;
 mod image;
+mod layout;
+mod media;
 mod name;
+mod positions;
+mod resolve;
 mod source;
 pub mod store;
 pub mod verify;
@@ -21,7 +30,8 @@ mod watcher;
 
 pub use descriptor::{Descriptor, Platform, PlatformError};
 pub use error::{Error, NameError};
-pub use image::{Config, Image, Images, Layer, LayerKind, Platforms, images};
+pub use image::{Config, Image, Images, Layer, LayerKind, Platforms};
 pub use name::{ImageName, Reference, RegistryName, RegistryReference};
+pub use resolve::images;
 pub use source::{DOCUMENT_MAX, Source, open, read_document};
 pub use watcher::Watcher;

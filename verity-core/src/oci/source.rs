@@ -1,9 +1,12 @@
 //! Where blobs come from.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::PathBuf;
 
+use super::archive::Archive;
 use super::descriptor::Descriptor;
+use super::directory::Directory;
+use super::docker::DockerArchive;
 use super::error::Error;
 use super::name::ImageName;
 use crate::io::usize_of;
@@ -64,5 +67,65 @@ pub fn read_document(source: &dyn Source, descriptor: &Descriptor) -> Result<Vec
 /// # Errors
 /// [`Error`]: what is not there, or not what it should be. Registries have functions of their own.
 pub fn open(name: &ImageName) -> Result<Box<dyn Source>, Error> {
-    Err(Error::NoImage { place: name.to_string() })
+    Ok(match name {
+        ImageName::OciLayout { dir, reference } => Box::new(Directory::open(dir, reference.as_ref())?),
+        ImageName::OciArchive { path, reference } => Box::new(Archive::open(path, reference.as_ref())?),
+        ImageName::DockerArchive { path, reference } => {
+            Box::new(DockerArchive::open(path, reference.as_ref())?)
+        }
+        ImageName::Registry(name) => return Err(Error::Registry { name: name.to_string() }),
+    })
+}
+
+/// A reader of so many bytes: more are not read, and fewer are an error.
+#[derive(Debug)]
+pub(super) struct Exactly<R> {
+    reader: R,
+    left: u64,
+}
+
+impl<R: Read> Exactly<R> {
+    pub(super) const fn new(reader: R, bytes: u64) -> Self {
+        Self { reader, left: bytes }
+    }
+}
+
+/// How many bytes of a blob there are from `from` on.
+pub(super) fn rest(descriptor: &Descriptor, from: u64) -> Result<u64, Error> {
+    let Descriptor { digest, size, .. } = descriptor;
+    let behind = || Error::Position { digest: digest.clone(), size: *size, from };
+    size.checked_sub(from).ok_or_else(behind)
+}
+
+impl<R: Read> Read for Exactly<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let room = buffer.len().min(usize_of(self.left));
+        if room == 0 {
+            return Ok(0);
+        }
+        match self.reader.read(&mut buffer[..room])? {
+            0 => Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("it ends {} bytes too early: it became shorter while it was read", self.left),
+            )),
+            count => {
+                self.left -= count as u64;
+                Ok(count)
+            }
+        }
+    }
+}
+
+/// A blob that is in memory.
+pub(super) fn from_memory<'b>(
+    bytes: &'b [u8],
+    descriptor: &Descriptor,
+    from: u64,
+) -> Result<Box<dyn Read + Send + 'b>, Error> {
+    let found = bytes.len() as u64;
+    if found != descriptor.size {
+        return Err(Error::Size { digest: descriptor.digest.clone(), expected: descriptor.size, found });
+    }
+    let rest = rest(descriptor, from)?;
+    Ok(Box::new(&bytes[bytes.len() - usize_of(rest)..]))
 }

@@ -179,6 +179,25 @@ impl<R: Read> Reader<R> {
         Content(self)
     }
 
+    /// Where the stored bytes of the entry that was returned last begin, and how many they are: as long as none of them was read.
+    pub(crate) const fn content_place(&self) -> (u64, u64) {
+        (self.position, self.left)
+    }
+
+    /// Passes over the rest of the current entry without reading it, in a source that is at the reader's place.
+    pub(crate) fn seek_over(&mut self) -> io::Result<()>
+    where
+        R: io::Seek,
+    {
+        let rest = self.left + self.padding;
+        let place = self.position.checked_add(rest).and_then(|place| i64::try_from(place).ok());
+        let rest = i64::try_from(rest).ok().filter(|_| place.is_some());
+        self.source.seek_relative(rest.ok_or(io::ErrorKind::InvalidInput)?)?;
+        self.position += self.left + self.padding;
+        (self.left, self.padding) = (0, 0);
+        Ok(())
+    }
+
     /// Why reading content failed: the `std::io::Error` of [`Content`] says less.
     pub fn take_failure(&mut self) -> Option<Error> {
         let failure = self.failure.take();

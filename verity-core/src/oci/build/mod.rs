@@ -9,8 +9,9 @@ pub use error::Error;
 
 use super::annotations::{ARTIFACT_TYPE, LayerAnnotations};
 use super::descriptor::{Descriptor, Platform};
-use super::document::{self, Manifest};
+use super::encode::{self, Manifest};
 use super::image::Image;
+use super::media;
 use super::source::Source;
 use super::store::{REF_NAME, Store};
 use super::watcher::Watcher;
@@ -19,9 +20,6 @@ use crate::block::BlockSize;
 use crate::fec::Roots;
 use crate::layer::{Digest, Limits};
 use crate::tree::Threads;
-
-/// Docker's own media type for what has become OCI's configuration.
-const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
 /// How images are built.
 #[derive(Clone, Copy)]
@@ -126,8 +124,8 @@ pub fn build(
         [image] => image.manifest.clone(),
         several => {
             let manifests: Vec<_> = several.iter().map(|image| image.manifest.clone()).collect();
-            let bytes = document::index(ARTIFACT_TYPE, &manifests, &common_annotations(images));
-            put(store, bytes, document::INDEX)?
+            let bytes = encode::index(ARTIFACT_TYPE, &manifests, &common_annotations(images));
+            put(store, bytes, media::INDEX)?
         }
     };
     root.artifact_type = Some(ARTIFACT_TYPE.to_owned());
@@ -162,11 +160,8 @@ fn finish(
         });
     }
     let digest = store.put(&image.config.bytes)?;
-    let media_type = match &*image.config.descriptor.media_type {
-        DOCKER_CONFIG => document::CONFIG,
-        other => other,
-    };
-    let config = Descriptor::new(media_type, digest, image.config.bytes.len() as u64);
+    // Docker's has a name of its own, and is the same document.
+    let config = Descriptor::new(media::CONFIG, digest, image.config.bytes.len() as u64);
     let subject = &image.manifest;
     let blobs: Vec<_> = layers.iter().map(|layer| layer.blob.clone()).collect();
     let manifest = Manifest {
@@ -176,7 +171,7 @@ fn finish(
         subject: &Descriptor::new(subject.media_type.clone(), subject.digest.clone(), subject.size),
         annotations: &image.annotations,
     };
-    let mut manifest = put(store, manifest.encode(), document::MANIFEST)?;
+    let mut manifest = put(store, manifest.encode(), media::MANIFEST)?;
     manifest.artifact_type = Some(ARTIFACT_TYPE.to_owned());
     manifest.platform.clone_from(&image.platform);
     Ok(BuiltImage { platform: image.platform.clone(), source: subject.clone(), manifest, layers })

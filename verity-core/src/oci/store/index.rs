@@ -13,7 +13,8 @@ use serde_json::value::RawValue;
 use super::{LAYOUT, Store, StoreError, sync_directory};
 use crate::oci::DOCUMENT_MAX;
 use crate::oci::descriptor::Descriptor;
-use crate::oci::document;
+use crate::oci::encode;
+use crate::oci::media;
 
 /// The annotation that names an image in an index.
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -58,7 +59,7 @@ pub(super) fn set_image(store: &Store, image: &Descriptor) -> Result<(), StoreEr
         Some(entries) => serde_json::from_str(entries.get()).map_err(failed)?,
         None => Vec::new(),
     };
-    let text = document::descriptor(image).map_err(failed)?;
+    let text = encode::descriptor(image).map_err(failed)?;
     let new = RawValue::from_string(text).map_err(failed)?;
     let mut new = Some(new);
     let mut kept = Vec::with_capacity(entries.len() + 1);
@@ -114,7 +115,7 @@ fn read(path: &Path) -> Result<Fields, StoreError> {
             file.take(DOCUMENT_MAX + 1).read_to_end(&mut text).map_err(StoreError::read(path))?;
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            text = format!(r#"{{"schemaVersion":2,"mediaType":"{}"}}"#, document::INDEX).into_bytes();
+            text = format!(r#"{{"schemaVersion":2,"mediaType":"{}"}}"#, media::INDEX).into_bytes();
         }
         Err(error) => return Err(StoreError::read(path)(error)),
     }

@@ -15,7 +15,7 @@ use crate::io::WriteAt;
 use crate::layer::Digest;
 use crate::oci::annotations::{LAYER_MEDIA_TYPE, LayerAnnotations};
 use crate::oci::descriptor::Descriptor;
-use crate::oci::document;
+use crate::oci::encode;
 use crate::superblock::Superblock;
 use crate::tree;
 
@@ -104,7 +104,7 @@ impl LayerLock {
     /// # Errors
     /// [`StoreError::Write`].
     pub fn record(mut self, layer: &Descriptor) -> Result<(), StoreError> {
-        let text = document::descriptor(layer).map_err(|error| StoreError::document(&self.path, error))?;
+        let text = encode::descriptor(layer).map_err(|error| StoreError::document(&self.path, error))?;
         // A record that is cut off is none; its blob is on disk already.
         self.file.write_all_at(text.as_bytes(), 0).map_err(StoreError::write(&self.path))?;
         self.recorded = true;

@@ -1,0 +1,208 @@
+//! Tars as `docker save` writes them: `manifest.json` lists the images, each with its configuration, its names and the tars of its layers.
+//!
+//! They are shown as OCI's: a manifest is made for each image, and an index where there are several. A layer's digest is what its file hashes to: of a tar
+//! that is not compressed that is the diffID, as the configuration says, and it is for whoever reads the layer to check; a compressed one is
+//! hashed when the archive is opened.
+//!
+//! Source: Docker's image specification 1.2, "Combined Image JSON + Filesystem Changeset Format", and what skopeo writes.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::Path;
+
+use oci_spec::image as spec;
+use serde::Deserialize;
+
+use super::archive::Tar;
+use super::config::Contents;
+use super::descriptor::{Descriptor, Platform};
+use super::document;
+use super::error::{Error, clip};
+use super::layout::{NAME, TopIndex};
+use super::media;
+use super::name::{Reference, RegistryName};
+use super::positions::Extent;
+use super::source::{DOCUMENT_MAX, Source, from_memory};
+use crate::layer::{Compression, Digest, sha256_of};
+
+/// The list of the images.
+const LIST: &str = "manifest.json";
+
+/// An image in the list.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Item {
+    config: String,
+    #[serde(default)]
+    repo_tags: Vec<String>,
+    layers: Vec<String>,
+}
+
+/// A tar as `docker save` writes it.
+#[derive(Debug)]
+pub(super) struct DockerArchive {
+    tar: Tar,
+    index: TopIndex,
+    reference: Option<Reference>,
+    /// Manifests and configurations.
+    documents: BTreeMap<Digest, Vec<u8>>,
+    layers: BTreeMap<Digest, Extent>,
+}
+
+/// What is found in an archive, image by image.
+#[derive(Default)]
+struct Found {
+    entries: Vec<spec::Descriptor>,
+    documents: BTreeMap<Digest, Vec<u8>>,
+    layers: BTreeMap<Digest, Extent>,
+}
+
+impl DockerArchive {
+    pub(super) fn open(path: &Path, reference: Option<&Reference>) -> Result<Self, Error> {
+        let tar = Tar::open(path, "Docker archive")?;
+        if tar.find(LIST)?.is_none() {
+            let problem = match tar.find("repositories")? {
+                Some(_) => format!(
+                    "there is no {LIST} in it, as Docker before 1.10 wrote none: save the image again"
+                ),
+                None => format!("there is no {LIST} in it"),
+            };
+            return Err(tar.refused(problem));
+        }
+        let list = format!("{LIST} of {}", tar.place());
+        let items: Vec<Item> = document::parse(&list, &tar.document(LIST, DOCUMENT_MAX)?)?;
+        let mut found = Found::default();
+        let mut bytes = 0;
+        for item in &items {
+            bytes += found.add(&tar, item)?;
+            if bytes > media::DOCUMENTS_MAX {
+                return Err(Error::TooMany { what: "bytes of documents", limit: media::DOCUMENTS_MAX });
+            }
+        }
+        let index =
+            spec::ImageIndexBuilder::default().schema_version(spec::SCHEMA_VERSION).manifests(found.entries);
+        let index = TopIndex::parse(&tar.place(), text(index.build().and_then(|index| index.to_string()))?)?;
+        let Found { documents, layers, .. } = found;
+        Ok(Self { tar, index, reference: reference.cloned(), documents, layers })
+    }
+}
+
+/// What cannot fail: every field that has to be there is.
+fn text(document: Result<String, oci_spec::OciSpecError>) -> Result<Vec<u8>, Error> {
+    document.map(String::into_bytes).map_err(|error| Error::Other(Box::new(error)))
+}
+
+impl Found {
+    /// Takes in an image. The answer is how many bytes its documents have.
+    fn add(&mut self, tar: &Tar, item: &Item) -> Result<u64, Error> {
+        let config = tar.document(&item.config, DOCUMENT_MAX)?;
+        let digest = Digest::sha256(&config);
+        check_name(&item.config, &digest)?;
+        let contents = Contents::parse(&digest, &config)?;
+        let layers = self.layers(tar, item, &contents.diff_ids)?;
+        let manifest = spec::ImageManifestBuilder::default()
+            .schema_version(spec::SCHEMA_VERSION)
+            .media_type(media::MANIFEST)
+            .config(described(media::CONFIG, &digest, config.len() as u64)?)
+            .layers(layers);
+        let manifest = text(manifest.build().and_then(|manifest| manifest.to_string()))?;
+        let manifest_digest = Digest::sha256(&manifest);
+        let bytes = config.len() as u64 + manifest.len() as u64;
+        let mut entry = described(media::MANIFEST, &manifest_digest, manifest.len() as u64)?;
+        entry.set_platform(contents.platform.as_ref().map(platform));
+        for tag in &item.repo_tags {
+            // In full, so that names that mean the same are the same.
+            let name: RegistryName =
+                tag.parse().map_err(|error: super::NameError| tar.refused(error.to_string()))?;
+            let mut entry = entry.clone();
+            entry.set_annotations(Some(HashMap::from([(NAME.to_owned(), name.to_string())])));
+            self.entries.push(entry);
+        }
+        if item.repo_tags.is_empty() {
+            self.entries.push(entry);
+        }
+        self.documents.insert(digest, config);
+        self.documents.insert(manifest_digest, manifest);
+        Ok(bytes)
+    }
+
+    /// The descriptors of an image's layers.
+    fn layers(
+        &mut self,
+        tar: &Tar,
+        item: &Item,
+        diff_ids: &[Digest],
+    ) -> Result<Vec<spec::Descriptor>, Error> {
+        let (layers, found) = (item.layers.len(), diff_ids.len());
+        if layers != found {
+            return Err(
+                tar.refused(format!("{LIST} lists {layers} layers, and the configuration {found} diffIDs"))
+            );
+        }
+        let mut descriptors = Vec::with_capacity(layers);
+        for (name, diff_id) in item.layers.iter().zip(diff_ids) {
+            let missing = || {
+                tar.refused(format!("there is no {} in it, which {LIST} lists", clip(name).escape_debug()))
+            };
+            let extent = tar.find(name)?.ok_or_else(missing)?;
+            let mut claim = Descriptor::new(media::LAYER, diff_id.clone(), extent.size);
+            let mut start = Vec::new();
+            let read = |source| Error::Read { digest: diff_id.clone(), source };
+            tar.read(extent, &claim, 0)?.take(12).read_to_end(&mut start).map_err(read)?;
+            let compression = Compression::detect(&start).map_err(|name| Error::MediaType {
+                what: format!("layer {diff_id}"),
+                media_type: format!("tar compressed with {name}"),
+            })?;
+            if compression != Compression::None {
+                claim.digest = sha256_of(tar.read(extent, &claim, 0)?).map_err(read)?;
+            }
+            claim.media_type = media::layer(compression).to_owned();
+            // Of two files that claim to be one the first is read, and then it is seen which it is.
+            self.layers.entry(claim.digest.clone()).or_insert(extent);
+            descriptors.push(described(&claim.media_type, &claim.digest, claim.size)?);
+        }
+        Ok(descriptors)
+    }
+}
+
+/// Configurations are named by their digests; a name that is none says nothing.
+fn check_name(name: &str, found: &Digest) -> Result<(), Error> {
+    let file = name.rsplit('/').next().unwrap_or_default();
+    let stem = file.strip_suffix(".json").unwrap_or(file);
+    match format!("sha256:{stem}").parse::<Digest>() {
+        Ok(expected) if expected != *found => Err(Error::Mismatch { expected, found: found.clone() }),
+        _ => Ok(()),
+    }
+}
+
+fn described(media_type: &str, digest: &Digest, size: u64) -> Result<spec::Descriptor, Error> {
+    let digest = digest.to_string().parse::<spec::Digest>().map_err(|error| Error::Other(Box::new(error)))?;
+    Ok(spec::Descriptor::new(media_type.into(), size, digest))
+}
+
+fn platform(platform: &Platform) -> spec::Platform {
+    let mut own = spec::Platform::default();
+    own.set_os(platform.os.as_str().into());
+    own.set_architecture(platform.architecture.as_str().into());
+    own.set_variant(platform.variant.clone());
+    own
+}
+
+impl Source for DockerArchive {
+    fn root(&self) -> Result<Descriptor, Error> {
+        self.index.select(self.reference.as_ref(), &self.tar.place())
+    }
+
+    fn blob(&self, descriptor: &Descriptor, from: u64) -> Result<Box<dyn Read + Send + '_>, Error> {
+        let digest = &descriptor.digest;
+        if let Some(bytes) =
+            self.index.document(descriptor).or_else(|| self.documents.get(digest).map(Vec::as_slice))
+        {
+            return from_memory(bytes, descriptor, from);
+        }
+        let missing = || Error::Missing { digest: digest.clone(), place: self.tar.place() };
+        let extent = *self.layers.get(digest).ok_or_else(missing)?;
+        Ok(Box::new(self.tar.read(extent, descriptor, from)?))
+    }
+}
