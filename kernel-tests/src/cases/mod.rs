@@ -15,6 +15,7 @@ mod interop;
 mod lacking;
 mod layers;
 mod limits;
+mod listing;
 mod loops;
 mod mounts;
 mod naming;
