@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Instant;
 
 use anyhow::{Context as _, bail, ensure};
@@ -292,7 +292,7 @@ fn at_once(context: &mut Context) -> anyhow::Result<()> {
     // Of several for one place, one gets it.
     let won = thread::scope(|scope| {
         let threads: Vec<_> = (0..MOUNTS).map(|_| scope.spawn(|| image.mount(&targets[0]).run())).collect();
-        threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
+        threads.into_iter().map(ScopedJoinHandle::join).collect::<Vec<_>>()
     });
     let codes = won.into_iter().map(|result| match result {
         Ok(output) => Ok(output?.code),

@@ -33,7 +33,7 @@ pub(super) fn tar(entries: &[(&str, What)]) -> anyhow::Result<Vec<u8>> {
             What::File(bytes) => {
                 content = bytes;
                 let size = u64::try_from(bytes.len())?;
-                EntryKind::File { size, data: if size == 0 { vec![] } else { vec![0..size] } }
+                EntryKind::File { size, data: (size > 0).then_some(0..size).into_iter().collect() }
             }
         };
         writer.add(path.as_bytes(), &attributes, &kind, &mut content)?;

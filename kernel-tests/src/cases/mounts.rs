@@ -160,7 +160,7 @@ fn whiteouts(context: &mut Context) -> anyhow::Result<()> {
         Ok(names)
     };
     let xattrs = |path: &str| -> anyhow::Result<usize> {
-        Ok(rustix::fs::llistxattr(target.join(path), &mut [0_u8; 0][..]).context("listing attributes")?)
+        rustix::fs::llistxattr(target.join(path), &mut [0_u8; 0][..]).context("listing attributes")
     };
     mount(&[base.clone(), patch.clone()], &target, &plain(), &())?;
     ensure!(names("")? == ["emptied", "kept", "link", "merged"], "{:?}", names("")?);
@@ -205,7 +205,7 @@ fn corrupted(context: &mut Context) -> anyhow::Result<()> {
     let other = directory(context, "other")?;
     match mount(std::slice::from_ref(&layer), &other, &plain(), &()) {
         Err(error @ Error::Corrupted { number: 1, .. }) => {
-            ensure!(error.kind() == Kind::Verification, "{error}")
+            ensure!(error.kind() == Kind::Verification, "{error}");
         }
         other => bail!("expected the device to be refused, got {other:?}"),
     }

@@ -9,8 +9,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, makedev, mknodat, openat, unli
 use rustix::io::Errno;
 
 use crate::device::{
-    self, Deactivated, Departing, DeviceInfo, DeviceName, DeviceNumber, Removal, Verdict, activate,
-    deactivate, list, query,
+    self, Activation, Deactivated, Departing, DeviceInfo, DeviceName, DeviceNumber, Removal, Verdict,
+    activate, deactivate, list, query,
 };
 
 use super::error::Error;
@@ -46,41 +46,63 @@ pub(super) fn hold(layer: &Layer, number: usize, nodes: &OwnedFd) -> Result<(Hel
             Err(device::Error::Exists { .. } | device::Error::UuidExists { .. }) => false,
             Err(error) => return Err(failed(error)),
         };
-        let info = match query(&name) {
-            Ok(info) => info,
-            // It has gone since.
-            Err(device::Error::NotActive { .. }) => {
-                attempts += 1;
-                continue;
+        match take(&activation, made, nodes) {
+            Ok(Found::Held(held, node)) => return Ok((held, node)),
+            Ok(Found::Other) => copy += 1,
+            Ok(Found::Gone) => attempts += 1,
+            Ok(Found::Corrupted) => {
+                return Err(Error::Corrupted { number, blob: layer.blob.clone(), device: name });
             }
-            Err(device::Error::NotVerity { .. } | device::Error::KernelTable { .. }) => {
-                copy += 1;
-                continue;
+            Err(error) => {
+                if made {
+                    // It may be open by now, and what went wrong is what has to be told.
+                    let _ = deactivate(&name, Removal::Deferred);
+                }
+                return Err(match error {
+                    Error::Device(source) => failed(source),
+                    other => other,
+                });
             }
-            Err(error) => return Err(failed(error)),
-        };
-        if is_left_over(&info) && info.mapping.is_none() {
-            remove(&info).map_err(failed)?;
-            attempts += 1;
-            continue;
-        }
-        // That it is to go when it is closed is as it should be: here it is opened.
-        let same = DeviceInfo { deferred_remove: false, ..info.clone() };
-        let differences = activation.differences(&same);
-        if differences.iter().any(|difference| difference.what != "status") {
-            copy += 1;
-            continue;
-        }
-        if !differences.is_empty() {
-            return Err(Error::Corrupted { number, blob: layer.blob.clone(), device: name });
-        }
-        match open(&info, made, nodes)? {
-            Some(held) => return Ok(held),
-            None => attempts += 1,
         }
     }
     let device = layer.device_name(1).map_err(|error| failed(error.into()))?;
     Err(Error::NamesTaken { number, blob: layer.blob.clone(), device })
+}
+
+/// What has the name that a layer's device would have.
+enum Found {
+    /// The layer's device, now open.
+    Held(Held, File),
+    /// Nothing, any more.
+    Gone,
+    /// Another device.
+    Other,
+    /// The layer's device, and the kernel has seen a bad block on it.
+    Corrupted,
+}
+
+/// Looks at the device that has the activation's name, and opens it if it is the one.
+fn take(activation: &Activation, made: bool, nodes: &OwnedFd) -> Result<Found, Error> {
+    let info = match query(&activation.name) {
+        Ok(info) => info,
+        Err(device::Error::NotActive { .. }) => return Ok(Found::Gone),
+        Err(device::Error::NotVerity { .. } | device::Error::KernelTable { .. }) => return Ok(Found::Other),
+        Err(error) => return Err(error.into()),
+    };
+    if is_left_over(&info) && info.mapping.is_none() {
+        remove(&info)?;
+        return Ok(Found::Gone);
+    }
+    // That it is to go when it is closed is as it should be: here it is opened.
+    let same = DeviceInfo { deferred_remove: false, ..info.clone() };
+    let differences = activation.differences(&same);
+    if differences.iter().any(|difference| difference.what != "status") {
+        return Ok(Found::Other);
+    }
+    if !differences.is_empty() {
+        return Ok(Found::Corrupted);
+    }
+    Ok(open(&info, made, nodes)?.map_or(Found::Gone, |(held, node)| Found::Held(held, node)))
 }
 
 /// Opens a device and has it go with its last user; `None` if it went before it could be opened.
@@ -175,11 +197,11 @@ pub(super) fn wait(mut departing: Vec<Departing>, patience: Duration) -> Result<
                 left.push(device);
             }
         }
-        if left.is_empty() || Instant::now() >= end {
-            return Ok(left);
-        }
         if left.len() < before {
             end = Instant::now() + patience;
+        }
+        if left.is_empty() || Instant::now() >= end {
+            return Ok(left);
         }
         departing = left;
         sleep(pause);

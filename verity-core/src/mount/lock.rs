@@ -20,7 +20,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 ///
 /// Whoever has it may take every device of ours that is neither open nor about to go for one that a killed process has left: between its creation and
 /// the moment from which it goes by itself, its maker has the lock.
-pub(super) struct Lock(#[allow(dead_code)] File);
+pub(super) struct Lock {
+    _file: File,
+}
 
 impl Lock {
     pub(super) fn take(observer: &dyn Observer) -> Result<Self, Error> {
@@ -31,7 +33,7 @@ impl Lock {
         let end = Instant::now() + LIMIT;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Self(file)),
+                Ok(()) => return Ok(Self { _file: file }),
                 Err(TryLockError::WouldBlock) if observer.cancelled() => return Err(Error::Cancelled),
                 Err(TryLockError::WouldBlock) if Instant::now() >= end => {
                     return Err(Error::Locked { seconds: LIMIT.as_secs() });

@@ -122,8 +122,13 @@ fn in_one_option(workshop: &OwnedFd, names: &[&str], options: &Options) -> Resul
 
 /// What `findmnt` shows as the mount's source.
 fn source(options: &Options) -> String {
+    // An option of the new mount API has at most 255 bytes.
+    const ROOM: usize = 200;
     match &options.label {
-        Some(label) => format!("{SOURCE}:{label}"),
+        Some(label) => {
+            let end = (0..=label.len().min(ROOM)).rev().find(|&end| label.is_char_boundary(end));
+            format!("{SOURCE}:{}", &label[..end.unwrap_or(0)])
+        }
         None => SOURCE.to_owned(),
     }
 }

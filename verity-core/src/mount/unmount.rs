@@ -18,8 +18,11 @@ use super::mountinfo::{self, Mount};
 use super::users::{self, User};
 use super::{devices, layer};
 
-/// So long is waited for the next device to go.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// So long is waited for the next device to go, before it is looked who keeps it.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// So often, where nobody is found who does: machines can be slow.
+const LOOKS: usize = 10;
 
 /// When an [`unmount`] is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -75,10 +78,8 @@ pub fn unmount(target: &Path, until: Until, observer: &dyn Observer) -> Result<U
         return Ok(unmounted);
     }
     unmounted.removed = names(&departing);
-    let left = devices::wait(departing, PATIENCE)?;
+    let (left, users) = gone(departing)?;
     if !left.is_empty() {
-        let minors: Vec<u32> = left.iter().map(|device| device.number().minor()).collect();
-        let users = users::of_devices(&minors);
         return Err(Error::DevicesStay { target: target.to_owned(), devices: names(&left), users });
     }
     // What a killed process has left is taken away on the way; nobody waits for that.
@@ -86,6 +87,19 @@ pub fn unmount(target: &Path, until: Until, observer: &dyn Observer) -> Result<U
         let _ = devices::sweep();
     }
     Ok(unmounted)
+}
+
+/// Waits until the devices are gone; those that are not, and who keeps them.
+fn gone(mut left: Vec<Departing>) -> Result<(Vec<Departing>, Vec<User>), Error> {
+    for _ in 0..LOOKS {
+        left = devices::wait(left, PATIENCE)?;
+        let minors: Vec<u32> = left.iter().map(|device| device.number().minor()).collect();
+        let users = if minors.is_empty() { Vec::new() } else { users::of_devices(&minors) };
+        if left.is_empty() || !users.is_empty() {
+            return Ok((left, users));
+        }
+    }
+    Ok((left, Vec::new()))
 }
 
 fn mounts() -> Result<Vec<Mount>, Error> {
