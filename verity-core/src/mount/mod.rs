@@ -225,23 +225,17 @@ impl Stack {
             let _lock = Lock::take(observer)?;
             devices::hold(layer, number, &self.workshop)?
         };
-        let mounted = erofs(&node);
+        let name = held.number.minor().to_string();
+        let mounted = erofs(&node).map_err(|failure| {
+            // A block that does not match says more than what EROFS made of that. The device is asked while it is open: then it goes.
+            let verdict = devices::require_verified(&held, layer, number);
+            verdict.err().unwrap_or_else(|| Error::Image { number, blob: layer.blob.clone(), failure })
+        });
         // From here on it is the mount that has it open.
         drop(node);
-        let failed = mounted.is_err().then(|| devices::require_verified(&held, layer, number));
-        let name = held.number.minor().to_string();
         self.held.push(held);
-        match mounted {
-            Ok(mount) => {
-                self.lowers.push(Lower { name, mount });
-                Ok(())
-            }
-            Err(failure) => {
-                // A block that does not match says more than what EROFS made of that.
-                failed.transpose()?;
-                Err(Error::Image { number, blob: layer.blob.clone(), failure })
-            }
-        }
+        self.lowers.push(Lower { name, mount: mounted? });
+        Ok(())
     }
 
     /// Lets go of everything; what goes with that.
