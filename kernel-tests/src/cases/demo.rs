@@ -10,11 +10,13 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
-use nix::mount::{MsFlags, mount, umount};
+use nix::mount::{MsFlags, mount};
 use serde_json::Value;
 
 use crate::case::Case;
-use crate::guest::{CANNOT_START, Context, device_mapper_devices, in_root, kernel_log, loop_devices};
+use crate::guest::{
+    CANNOT_START, Context, device_mapper_devices, in_root, kernel_log, loop_devices, unmount_settled,
+};
 
 use super::layers::directory;
 use super::listing;
@@ -54,7 +56,7 @@ fn demo(context: &mut Context) -> anyhow::Result<()> {
     for image in [&patched, &base] {
         expect_silence(Tool::Verity.run("image umount").arg(&image.root))?;
     }
-    umount(&disk).context("unmounting the disk")?;
+    unmount_settled(&disk).context("unmounting the disk")?;
     let (devices, loops) = (device_mapper_devices()?, loop_devices()?);
     ensure!(devices.is_empty() && loops.is_empty(), "left behind: {devices:?} {loops:?}");
     context.say("   no mount, no device, no loop device is left")

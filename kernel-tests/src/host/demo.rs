@@ -61,9 +61,9 @@ pub(super) fn run(arguments: &Demo) -> anyhow::Result<ExitCode> {
         let layers = image["layers"].as_array().context("no layers in the report")?;
         let bytes = layers.iter().filter_map(|layer| layer["bytes"].as_u64()).sum();
         let (size, count, version) = (mebibytes(bytes), layers.len(), &facts[version]);
-        let layers = if count == 1 { "layer " } else { "layers" };
+        let layers = if count == 1 { "layer, " } else { "layers," };
         println!(
-            "   {name:<8} {count} {layers}, {size:.1} MiB, with {package} {version}, built in {} ms",
+            "   {name:<8} {count} {layers} {size:.1} MiB, with {package} {version}, built in {} ms",
             took.as_millis()
         );
         println!("   {:<8} {manifest}", "");
