@@ -1,28 +1,26 @@
 # shellcheck shell=bash
 # The demo's input: two real container layers, from Debian alone.
 #
-#   demo/oci            OCI image layout: the image `base` has one layer, `patched` has one more on top of it
-#   demo/base.erofs     the base layer as a file system: Debian bookworm as it was released
-#   demo/patch.erofs    the patch layer: what the security suite's updates changed in it
+#   demo/oci            OCI image layout: the image `base` has one layer, Debian bookworm as it was released; `patched` has one more on top
+#                       of it, what the security suite's updates changed
+#   demo/listing        every file of `patched` as umoci unpacks it: what a mounted image has to equal
 #   demo/facts          KEY=value: what to run and what it should say
 
 # A small program with a library of its own, both of which the security suite updates often.
 readonly demo_package=openssl
 readonly demo_program='/usr/bin/openssl version'
 
-# Nothing in the images depends on when they were made: two builds from one state of the archive have one root hash.
+# The time of what the package manager makes.
 readonly demo_time=1700000000
-readonly demo_base_uuid=0b1a5e00-0000-4000-8000-000000000001
-readonly demo_patch_uuid=0b1a5e00-0000-4000-8000-000000000002
 
 # demo_layers [--refresh]: builds the layers if they are missing, or anew from the archive's newest updates.
 demo_layers() {
     local refresh=${1:-}
     [[ -z $refresh || $refresh == --refresh ]] || die "layers: unknown option $refresh (known: --refresh)"
-    [[ -z $refresh && -e $cache/demo/facts ]] && return
+    [[ -z $refresh && -e $cache/demo/listing ]] && return
     if ((EUID != 0)); then
         require_root "VERITY_CACHE=$cache $PWD/x layers"
-        # A root file system has files of many owners, and whiteouts are device nodes.
+        # A root file system has files of many owners.
         as_root env VERITY_CACHE="$cache" VERITY_CACHE_LOCKED=1 "$PWD/x" layers --refresh
         as_root chown -R "$EUID:$(id -g)" "$cache/demo"
         return
@@ -32,12 +30,13 @@ demo_layers() {
     prepare_archives
     make_base_image "$out/oci" "$bundle"
     make_patched_image "$out/oci" "$bundle"
-    make_images "$out"
     write_facts "$out"
+    say "layers: unpacking the result, to compare with"
+    umoci unpack --image "$out/oci:patched" "$scratch/unpacked"
+    list_tree "$scratch/unpacked/rootfs" >"$out/listing"
     rm -rf "${cache:?}/demo"
     mv "$out" "$cache/demo"
-    say "layers: $(du -h "$cache/demo/base.erofs" | cut -f 1) base," \
-        "$(du -h "$cache/demo/patch.erofs" | cut -f 1) patch in $cache/demo"
+    say "layers: $(du -sh "$cache/demo/oci" | cut -f 1) in two layers in $cache/demo"
 }
 
 prepare_archives() {
@@ -62,6 +61,8 @@ make_base_image() {
         --dpkgopt='path-exclude=/usr/share/info/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         bookworm "$bundle/rootfs" "$scratch/bookworm.list"
     clean_root "$bundle/rootfs"
+    # Of these packages none has a file with an extended attribute, which have to arrive, too.
+    setfattr --name=user.demo --value=base "$bundle/rootfs/etc/debian_version"
     installed_versions "$bundle/rootfs" >"$scratch/base-versions"
     umoci repack --refresh-bundle --image "$oci:base" "$bundle"
 }
@@ -99,39 +100,17 @@ installed_versions() {
     dpkg-query --admindir="$1/var/lib/dpkg" --show --showformat '${Package} ${Version}\n' | sort
 }
 
-make_images() {
-    local out=$1 layers
-    mapfile -t layers < <(umoci stat --json --image "$out/oci:patched" |
-        grep -oE '"digest":"sha256:[0-9a-f]{64}"' | grep -oE '[0-9a-f]{64}')
-    ((${#layers[@]} == 2)) || die "layers: the patched image has ${#layers[@]} layers instead of two"
-    make_image "$out/oci/blobs/sha256/${layers[0]}" "$out/base.erofs" "$demo_base_uuid"
-    make_image "$out/oci/blobs/sha256/${layers[1]}" "$out/patch.erofs" "$demo_patch_uuid"
-}
-
-# make_image BLOB IMAGE UUID: an EROFS image of one layer, as overlayfs wants it.
-make_image() {
-    local blob=$1 image=$2 uuid=$3 tree=$scratch/tree
-    say "layers: ${image##*/} from sha256:${blob##*/}"
-    rm -rf "$tree"
-    mkdir "$tree"
-    tar --extract --gzip --file="$blob" --directory="$tree" --numeric-owner --same-owner --same-permissions \
-        --xattrs --xattrs-include='*'
-    translate_whiteouts "$tree"
-    mkfs.erofs --quiet -T "$demo_time" -U "$uuid" "$image" "$tree" >&2
-}
-
-# OCI says what a layer takes away with files of reserved names, overlayfs with device nodes and attributes.
-translate_whiteouts() {
-    local tree=$1 file name
-    while IFS= read -r -d '' file; do
-        name=${file##*/.wh.}
-        rm "$file"
-        if [[ $name == .wh..opq ]]; then
-            setfattr -n trusted.overlay.opaque -v y "${file%/*}"
-        else
-            mknod "${file%/*}/$name" c 0 0
-        fi
-    done < <(find "$tree" -name '.wh.*' -print0)
+# list_tree ROOT: what is in a tree, a fact a line, with tabs between words: `meta` (path, type, mode, owner, group, time, and size or where a link leads),
+# `sha256` (digest, path) and `xattr` (path, name=value). The root itself is not listed: no layer has an entry for it, so its time is that of unpacking.
+list_tree() {
+    local root=$1 meta='meta\t%P\t%y\t%m\t%U\t%G\t%T@'
+    (
+        cd "$root"
+        find . -mindepth 1 \( -type f -printf "$meta\t%s\n" \) -o \( -type l -printf "$meta\t%l\n" \) -o -printf "$meta\t\n"
+        find . -mindepth 1 -type f -printf '%P\0' | xargs -0 sha256sum | sed -E 's/^([0-9a-f]+) [ *]/sha256\t\1\t/'
+        find . -mindepth 1 -printf '%P\0' | xargs -0 getfattr --no-dereference --dump --match=- --encoding=hex |
+            awk '/^# file: / { path = substr($0, 9) } /=/ { if (!/^# file: /) print "xattr\t" path "\t" $0 }'
+    ) | LC_ALL=C sort
 }
 
 write_facts() {

@@ -11,7 +11,8 @@ debian_packages=(
     busybox-static dmsetup mount          # tools in a guest
     openssl keyutils                      # keys and signatures in the tests
     ovmf                                  # firmware of guests that start through UEFI
-    mmdebstrap umoci attr erofs-utils     # the demo's layers
+    mmdebstrap umoci attr e2fsprogs       # the demo's images, and the disk that they are on
+    erofs-utils                           # images of others, for the tests
     skopeo                                # a peer that carries images, as umoci is one that makes them
     docker-registry apache2-utils         # a registry on loopback, and the passwords of its users
     qemu-utils systemd                    # peers that read and write layers' disks: qemu-img, systemd-repart

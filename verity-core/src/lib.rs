@@ -11,7 +11,7 @@
 //!    value that exists is valid.
 //! 2. Engines: [`digest`], [`tree`], [`fec`], [`repair`], [`reader`], [`erofs`], [`locate`], [`journal`], over the positions of [`io`], watched through
 //!    [`progress`].
-//! 3. Kernel: `device`.
+//! 3. Kernel: `device`; `mount`, which makes one root file system of layers.
 //! 4. Products that put these together: `veritytab`; [`dialect`], the forms in which other projects describe layers; `layer` (feature `layer`, on by
 //!    default), which makes layers from tars; and `oci` (feature `oci`, on by default), which reads whole images.
 //!
@@ -50,6 +50,8 @@ pub mod journal;
 #[cfg(feature = "layer")]
 pub mod layer;
 pub mod locate;
+#[cfg(feature = "device")]
+pub mod mount;
 #[cfg(feature = "oci")]
 pub mod oci;
 pub mod params;

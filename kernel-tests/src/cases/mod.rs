@@ -10,10 +10,14 @@ mod demo;
 mod erofs;
 mod fec;
 mod image;
+mod images;
 mod interop;
 mod lacking;
+mod layers;
 mod limits;
+mod listing;
 mod loops;
+mod mounts;
 mod naming;
 mod options;
 mod power;
@@ -57,6 +61,8 @@ pub(crate) fn all() -> Vec<Case> {
         races::cases(),
         reading::cases(),
         lacking::cases(),
+        mounts::cases(),
+        images::cases(),
         signatures::cases(),
         veritytab::cases(),
     ]

@@ -161,7 +161,7 @@ fn run(name: &str) -> anyhow::Result<()> {
     let mut context = Context { scratch: SCRATCH.into(), answers: BufReader::new(io::stdin()) };
     let result = panic::catch_unwind(AssertUnwindSafe(|| (case.body)(&mut context)))
         .unwrap_or_else(|payload| Err(anyhow::anyhow!("{}", panicked(payload.as_ref()))));
-    match unmount_scratch() {
+    match unmount_settled(SCRATCH.as_ref()) {
         Ok(()) => result,
         Err(error) => {
             // Something holds a file in it; detached, the next case can have its own. The loops and
@@ -174,10 +174,10 @@ fn run(name: &str) -> anyhow::Result<()> {
 }
 
 /// A loop device lets go of its file a moment after its last user is gone; that moment is waited for.
-fn unmount_scratch() -> nix::Result<()> {
+pub(crate) fn unmount_settled(path: &Path) -> nix::Result<()> {
     let deadline = Instant::now() + SETTLE;
     loop {
-        match umount2(SCRATCH, MntFlags::empty()) {
+        match umount2(path, MntFlags::empty()) {
             Err(Errno::EBUSY) if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
             result => return result,
         }

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 pub(crate) use chroot::{CANNOT_START, in_root};
 pub(crate) use clean::{KernelObjects, device_mapper_devices, loop_devices};
-pub(crate) use context::{Context, flip, pattern, read_all, read_direct};
+pub(crate) use context::{Context, flip, pattern, read_all, read_direct, unmount_settled};
 pub(crate) use kernel_log::kernel_log;
 pub(crate) use process::{Output, Program, Started};
 pub(crate) use shell::install as install_tools;

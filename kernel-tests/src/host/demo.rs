@@ -1,12 +1,13 @@
 //! `demo`: the main job on real layers, told as a story.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use serde_json::Value;
 
 use crate::case::OwnBoot;
 use crate::cases;
@@ -15,12 +16,14 @@ use crate::protocol::Verdict;
 use super::accel::Accelerator;
 use super::arguments::Demo;
 use super::guest_build::target_folder;
+use super::initramfs::find_program;
 use super::prepare;
 use super::qemu::Disk;
 use super::session::{Session, Settings};
 
-/// The layers, lowest first, and what the guest calls their root hashes.
-const LAYERS: [(&str, &str); 2] = [("base", "BASE_ROOT_HASH"), ("patch", "PATCH_ROOT_HASH")];
+/// The images, what the guest calls the digests of their manifests, and the fact that says which version is in them.
+const IMAGES: [(&str, &str, &str); 2] =
+    [("base", "BASE_MANIFEST", "BASE_VERSION"), ("patched", "PATCHED_MANIFEST", "PATCHED_VERSION")];
 
 /// What `facts` must say.
 const FACTS: [&str; 4] = ["PACKAGE", "BASE_VERSION", "PATCHED_VERSION", "PROGRAM"];
@@ -40,25 +43,35 @@ pub(super) fn run(arguments: &Demo) -> anyhow::Result<ExitCode> {
     let folder = prepared.folder.path();
     let started = Instant::now();
 
-    println!("1. Two container layers, and a hash tree for each");
+    println!("1. Two container images, and layers with hash trees made of theirs");
     let package = &facts["PACKAGE"];
-    let mut disks = Vec::new();
     let mut told: Vec<_> = facts.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-    for (layer, key) in LAYERS {
-        let (data, hash) = (folder.join(format!("{layer}.erofs")), folder.join(format!("{layer}.verity")));
-        let original = arguments.layers.join(format!("{layer}.erofs"));
-        // A bit of it will be flipped.
-        let bytes = fs::copy(&original, &data).with_context(|| original.display().to_string())?;
-        let hashed = Instant::now();
-        let root = format(&prepared.verity, &data, &hash)?;
-        let took = hashed.elapsed();
-        let version = &facts[if layer == "base" { "BASE_VERSION" } else { "PATCHED_VERSION" }];
-        let (size, millis) = (mebibytes(bytes), took.as_millis());
-        println!("   {layer:<5}  {size:.1} MiB of EROFS with {package} {version}, hashed in {millis} ms");
-        println!("   {:<5}  root hash {root}", "");
-        told.push((key.to_owned(), root));
-        disks.extend([data, hash].map(|image| Disk { image, read_only: true }));
+    let tree = folder.join("on-disk");
+    fs::create_dir(&tree).context("a folder for the disk")?;
+    for (name, key, version) in IMAGES {
+        let building = Instant::now();
+        let from = format!("oci:{}:{name}", arguments.layers.join("oci").display());
+        let to = format!("oci:{}:{name}", tree.join("layout").display());
+        verity(&prepared.verity, &["image", "build", "--quiet", &from, &to])?;
+        let took = building.elapsed();
+        let report = verity(&prepared.verity, &["image", "inspect", "--json", &to])?;
+        let report: Value = serde_json::from_str(&report).context("the report")?;
+        let image = &report["images"][0];
+        let manifest = image["digest"].as_str().context("no manifest in the report")?.to_owned();
+        let layers = image["layers"].as_array().context("no layers in the report")?;
+        let bytes = layers.iter().filter_map(|layer| layer["bytes"].as_u64()).sum();
+        let (size, count, version) = (mebibytes(bytes), layers.len(), &facts[version]);
+        let layers = if count == 1 { "layer, " } else { "layers," };
+        println!(
+            "   {name:<8} {count} {layers} {size:.1} MiB, with {package} {version}, built in {} ms",
+            took.as_millis()
+        );
+        println!("   {:<8} {manifest}", "");
+        told.push((key.to_owned(), manifest));
     }
+    let listing = arguments.layers.join("listing");
+    fs::copy(&listing, tree.join("listing")).with_context(|| format!("{}: {ADVICE}", listing.display()))?;
+    let disks = vec![Disk { image: make_disk(&tree, folder)?, read_only: true }];
 
     let settings = Settings {
         accelerator: prepared.accelerator,
@@ -68,7 +81,7 @@ pub(super) fn run(arguments: &Demo) -> anyhow::Result<ExitCode> {
     };
     let booting = Instant::now();
     let mut session = Session::boot(bootable, &OwnBoot::default(), disks, &settings, GUEST)?;
-    println!("2. A virtual machine with Linux {} gets layers and trees as disks", bootable.kernel.version);
+    println!("2. A virtual machine with Linux {} gets them on a disk", bootable.kernel.version);
     let slow = match prepared.accelerator {
         Accelerator::Kvm => "",
         Accelerator::Emulation => ": its times say little about a real machine's",
@@ -99,13 +112,14 @@ fn keep_console(guest: &Path) -> anyhow::Result<PathBuf> {
     Ok(to)
 }
 
+const ADVICE: &str = "`./x layers` makes the layers";
+
 /// `KEY=value` lines.
 fn read_facts(path: &Path) -> anyhow::Result<BTreeMap<String, String>> {
-    let advice = "`./x layers` makes the layers";
-    let text = fs::read_to_string(path).with_context(|| format!("{}: {advice}", path.display()))?;
+    let text = fs::read_to_string(path).with_context(|| format!("{}: {ADVICE}", path.display()))?;
     let facts = parse_facts(&text).with_context(|| path.display().to_string())?;
     for key in FACTS {
-        ensure!(facts.contains_key(key), "{}: no {key}; {advice}", path.display());
+        ensure!(facts.contains_key(key), "{}: no {key}; {ADVICE}", path.display());
     }
     Ok(facts)
 }
@@ -120,19 +134,29 @@ fn parse_facts(text: &str) -> anyhow::Result<BTreeMap<String, String>> {
     text.lines().map(fact).collect()
 }
 
-/// Makes a tree with the command line under test; the root hash.
-fn format(verity: &Path, data: &PathBuf, hash: &PathBuf) -> anyhow::Result<String> {
-    let output = Command::new(verity)
-        .args(["format", "--quiet"])
-        .args([data, hash])
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| verity.display().to_string())?;
+/// Runs the command line under test; what it prints.
+fn verity(program: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
+    let output = output.with_context(|| program.display().to_string())?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "verity format {}: {}", data.display(), said.trim());
-    let root = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    ensure!(root.len() == 64 && root.bytes().all(|byte| byte.is_ascii_hexdigit()), "no root hash: {root:?}");
-    Ok(root)
+    ensure!(output.status.success(), "verity {}: {}", arguments.join(" "), said.trim());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// An ext4 file system of what is in `tree`.
+fn make_disk(tree: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
+    const SIZE: u64 = 512 << 20;
+    let mkfs =
+        find_program("mkfs.ext4").context("there is no mkfs.ext4; on Debian: apt-get install e2fsprogs")?;
+    let disk = folder.join("disk");
+    let file = File::create(&disk).context("the disk")?;
+    file.set_len(SIZE).context("the disk")?;
+    // Without checksums, for which some kernels would load one more module.
+    let words = "-q -O ^metadata_csum -E nodiscard -d".split(' ');
+    let output = Command::new(mkfs).args(words).args([tree, &disk]).stdin(Stdio::null()).output();
+    let output = output.context("mkfs.ext4")?;
+    ensure!(output.status.success(), "mkfs.ext4: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(disk)
 }
 
 /// For people; an image is far from what a double cannot hold.

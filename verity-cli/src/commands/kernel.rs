@@ -1,5 +1,6 @@
 //! The kernel floor's errors in the command line's words.
 
+use std::fmt;
 use std::io;
 use std::path::Path;
 
@@ -57,14 +58,7 @@ pub(super) fn failure(error: &Error, session: &Session) -> Failure {
     if matches!(error, Error::Stopped { .. }) && interrupt::received().is_some() {
         return engine::failure(&tree::Error::Cancelled, |_| String::new());
     }
-    let code = match error.kind() {
-        Kind::Verification | Kind::Permission => Code::Refused,
-        Kind::NoMemory => Code::Memory,
-        Kind::NotFound => Code::NoDevice,
-        Kind::Exists | Kind::Busy => Code::Busy,
-        _ => Code::General,
-    };
-    let failure = Failure::new(code, without_os_error(error));
+    let failure = Failure::new(code(error.kind()), without_os_error(error));
     let failure = match hint(error) {
         Some(hint) => failure.hint(hint),
         None => failure,
@@ -75,8 +69,19 @@ pub(super) fn failure(error: &Error, session: &Session) -> Failure {
     }
 }
 
+/// The exit code for a kind of failure.
+pub(super) const fn code(kind: Kind) -> Code {
+    match kind {
+        Kind::Verification | Kind::Permission => Code::Refused,
+        Kind::NoMemory => Code::Memory,
+        Kind::NotFound => Code::NoDevice,
+        Kind::Exists | Kind::Busy => Code::Busy,
+        _ => Code::General,
+    }
+}
+
 /// Errors of the system end in their number, which helps nobody. They can stand in the middle of a text.
-fn without_os_error(error: &Error) -> String {
+pub(super) fn without_os_error(error: &impl fmt::Display) -> String {
     let mut text = error.to_string();
     while let Some(start) = text.find(" (os error ") {
         let Some(length) = text[start..].find(')') else { break };

@@ -40,7 +40,9 @@ pub(crate) use benchmark::Benchmark;
 pub(crate) use close::Closed;
 pub(crate) use extract::Copied;
 pub(crate) use format::Formatted;
-pub(crate) use image::{BuiltImages, Compared, Inspected, Role, VerifiedImage, VerifiedImages};
+pub(crate) use image::{
+    BuiltImages, Compared, Inspected, MountedImage, Role, UnmountedImage, VerifiedImage, VerifiedImages,
+};
 pub(crate) use layer::{
     Built, Converted as ConvertedLayer, Layer, Opened as OpenedLayer, Unpacked, Verified as VerifiedLayer,
 };

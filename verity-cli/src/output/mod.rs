@@ -9,6 +9,7 @@ pub(crate) mod images_progress;
 pub(crate) mod json;
 pub(crate) mod layer;
 pub(crate) mod locate;
+pub(crate) mod mounts;
 pub(crate) mod progress;
 
 use std::io::{self, Write};

@@ -307,7 +307,7 @@ impl Error {
             | Self::Node { source, .. }
             | Self::Loop { source, .. }
             | Self::Key { source, .. }
-            | Self::DeviceMapper { source, .. } => io_kind(source),
+            | Self::DeviceMapper { source, .. } => Kind::of(source),
             Self::KernelTable { .. }
             | Self::Status { .. }
             | Self::KernelVersion(_)
@@ -324,20 +324,24 @@ impl Error {
 fn tree_kind(error: &tree::Error) -> Kind {
     match error {
         tree::Error::RootHash { .. } => Kind::Verification,
-        tree::Error::Read { source, .. } | tree::Error::Write { source, .. } => io_kind(source),
+        tree::Error::Read { source, .. } | tree::Error::Write { source, .. } => Kind::of(source),
         tree::Error::RootHashSize { .. } | tree::Error::Geometry(_) => Kind::Argument,
         _ => Kind::Other,
     }
 }
 
-fn io_kind(error: &io::Error) -> Kind {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => Kind::Permission,
-        io::ErrorKind::NotFound => Kind::NotFound,
-        io::ErrorKind::OutOfMemory => Kind::NoMemory,
-        io::ErrorKind::ResourceBusy => Kind::Busy,
-        io::ErrorKind::AlreadyExists => Kind::Exists,
-        _ => Kind::Other,
+impl Kind {
+    /// What the system's answer means.
+    #[must_use]
+    pub fn of(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => Self::Permission,
+            io::ErrorKind::NotFound => Self::NotFound,
+            io::ErrorKind::OutOfMemory => Self::NoMemory,
+            io::ErrorKind::ResourceBusy => Self::Busy,
+            io::ErrorKind::AlreadyExists => Self::Exists,
+            _ => Self::Other,
+        }
     }
 }
 

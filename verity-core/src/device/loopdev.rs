@@ -149,6 +149,7 @@ pub fn backing_file(number: DeviceNumber) -> Option<PathBuf> {
 }
 
 /// A loop device that is to detach itself, and what is attached to it now.
+#[derive(Debug)]
 pub(super) struct Attached {
     number: DeviceNumber,
     file: PathBuf,
@@ -163,14 +164,19 @@ impl Attached {
         Some(Self { number, file, sequence: sysfs::sequence(number) })
     }
 
+    /// Whether it has detached itself.
+    pub(super) fn is_detached(&self) -> bool {
+        let same_file = sysfs::backing_file(self.number).as_ref() == Some(&self.file);
+        !same_file || sysfs::sequence(self.number) != self.sequence
+    }
+
     /// Waits a moment for the device to detach itself; its number if it does not, because something else has it
     /// open.
     pub(super) fn wait(self) -> Option<DeviceNumber> {
         // The kernel detaches at the last close, which may be that of udev's probe.
         const PAUSES: u32 = 50;
         for _ in 0..PAUSES {
-            let same_file = sysfs::backing_file(self.number).as_ref() == Some(&self.file);
-            if !same_file || sysfs::sequence(self.number) != self.sequence {
+            if self.is_detached() {
                 return None;
             }
             if sysfs::is_held(self.number) {

@@ -109,7 +109,7 @@ pub enum Deactivated {
 pub fn deactivate(name: &DeviceName, removal: Removal) -> Result<Deactivated, Error> {
     let mapper = Mapper::open()?;
     let device = removable(&mapper, name)?;
-    let loops: Vec<Attached> = below(&device).into_iter().filter_map(Attached::autoclearing).collect();
+    let loops = loops_below(device.targets.first().and_then(|target| target.text.parse().ok()).as_ref());
     if mapper.remove(name, removal)? {
         return Ok(Deactivated::Deferred);
     }
@@ -173,11 +173,9 @@ pub(super) fn read_status(mapper: &Mapper, name: &DeviceName) -> Result<Status, 
     mapper.status_line(name)?.parse().map_err(|source| Error::Status { name: name.clone(), source })
 }
 
-/// The devices that the device is made of; none if its table means nothing here.
-fn below(device: &Device) -> Vec<DeviceNumber> {
-    let Some(table) = device.targets.first().and_then(|target| target.text.parse::<Table>().ok()) else {
-        return Vec::new();
-    };
+/// The loop devices that a device is made of and that detach themselves; none if its table means nothing here.
+pub(super) fn loops_below(table: Option<&Table>) -> Vec<Attached> {
+    let Some(table) = table else { return Vec::new() };
     let fec = table.fec().map(|fec| &fec.device);
     let mut numbers: Vec<DeviceNumber> = [Some(table.data()), Some(table.hash()), fec]
         .into_iter()
@@ -189,5 +187,5 @@ fn below(device: &Device) -> Vec<DeviceNumber> {
         .collect();
     numbers.sort();
     numbers.dedup();
-    numbers
+    numbers.into_iter().filter_map(Attached::autoclearing).collect()
 }

@@ -11,6 +11,7 @@
 //! No digest is computed here except that of a tree's top block, before its device is made.
 
 mod activate;
+mod departing;
 mod error;
 #[allow(unsafe_code)]
 mod ioctl;
@@ -33,6 +34,7 @@ mod udev;
 mod version;
 
 pub use activate::{Activation, Active, Check, Role, Sharing, Step, Steps, activate, activate_with};
+pub use departing::Departing;
 pub use error::{Error, Kind};
 pub use loopdev::{LoopDevice, LoopOptions, backing_file};
 pub use manage::{Deactivated, DeviceInfo, Mapping, cancel_deferred, deactivate, list, query};

@@ -60,7 +60,7 @@ impl DeviceName {
 
     /// The UUID that veritysetup gives a device: `CRYPT-VERITY-<uuid without dashes>-<name>`, or
     /// `CRYPT-VERITY-<name>` for a tree without superblock, cut off at 128 bytes.
-    pub(super) fn device_uuid(&self, uuid: Option<&[u8; 16]>) -> String {
+    pub(crate) fn device_uuid(&self, uuid: Option<&[u8; 16]>) -> String {
         let mut text = UUID_PREFIX.to_owned();
         if let Some(uuid) = uuid {
             text.push_str(&hex::encode(uuid));

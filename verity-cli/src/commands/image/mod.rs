@@ -4,15 +4,20 @@ mod build;
 mod destination;
 mod inspect;
 mod ls;
+mod mount;
+mod mounting;
 mod registry;
 mod source;
+mod umount;
 mod verify;
 
 use clap::{ArgAction, Args, Subcommand};
 
 pub(crate) use build::BuiltImages;
 pub(crate) use inspect::{Compared, Inspected, Role};
+pub(crate) use mount::MountedImage;
 pub(crate) use registry::reading_failure;
+pub(crate) use umount::UnmountedImage;
 pub(crate) use verify::{VerifiedImage, VerifiedImages};
 
 use crate::cli::help::exit_codes;
@@ -33,6 +38,8 @@ Examples:
   verity image inspect docker://registry.example/team/app:1 --platform linux/amd64
   verity image build oci:images:debian oci:verity
   verity image verify oci:verity:debian
+  verity image mount oci:verity:debian /mnt
+  verity image umount /mnt
 
 ",
     exit_codes!()
@@ -57,6 +64,9 @@ enum Command {
     Build(Box<build::Arguments>),
     Inspect(inspect::Arguments),
     Ls(ls::Arguments),
+    Mount(mount::Arguments),
+    #[command(alias = "unmount")]
+    Umount(umount::Arguments),
     Verify(verify::Arguments),
 }
 
@@ -66,6 +76,8 @@ impl Arguments {
             Command::Build(arguments) => &arguments.common,
             Command::Inspect(arguments) => &arguments.common,
             Command::Ls(arguments) => &arguments.common,
+            Command::Mount(arguments) => &arguments.common,
+            Command::Umount(arguments) => &arguments.common,
             Command::Verify(arguments) => &arguments.common,
         }
     }
@@ -76,6 +88,8 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
         Command::Build(arguments) => build::run(arguments, session),
         Command::Inspect(arguments) => inspect::run(arguments, session),
         Command::Ls(arguments) => ls::run(arguments, session),
+        Command::Mount(arguments) => mount::run(arguments, session),
+        Command::Umount(arguments) => umount::run(arguments, session),
         Command::Verify(arguments) => verify::run(arguments, session),
     }
 }

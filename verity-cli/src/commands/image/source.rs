@@ -51,8 +51,13 @@ impl SourceArguments {
 pub(super) fn open(name: &ImageName, registry: &RegistryOptions) -> Result<Box<dyn Source>, Failure> {
     match name {
         ImageName::Registry(name) => Ok(Box::new(registry.open(name)?)),
-        _ => oci::open(name).map_err(|error| failed(&error).within(name)),
+        _ => open_files(name),
     }
+}
+
+/// Opens a layout or an archive.
+pub(super) fn open_files(name: &ImageName) -> Result<Box<dyn Source>, Failure> {
+    oci::open(name).map_err(|error| failed(&error).within(name))
 }
 
 /// Finds the images of a source.
