@@ -14,7 +14,7 @@ debian_packages=(
     mmdebstrap umoci attr e2fsprogs       # the demo's images, and the disk that they are on
     erofs-utils                           # images of others, for the tests
     skopeo                                # a peer that carries images, as umoci is one that makes them
-    docker-registry apache2-utils         # a registry on loopback, and the passwords of its users
+    apache2-utils                         # the passwords of a registry's users
     qemu-utils systemd                    # peers that read and write layers' disks: qemu-img, systemd-repart
     zstd                                  # the benchmark's layers
     shellcheck                            # lint of this script
@@ -29,7 +29,7 @@ setup() {
     install_packages
     install_qemu
     kernels ""
-    fetch_udev
+    fetch_unpacked
 }
 
 require_debian() {

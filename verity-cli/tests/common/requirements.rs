@@ -56,7 +56,8 @@ impl Need {
             Self::Umoci => "needs umoci (Debian: umoci)",
             Self::Skopeo => "needs skopeo (Debian: skopeo)",
             Self::DockerRegistry => {
-                "needs docker-registry, htpasswd and openssl (Debian: docker-registry, apache2-utils, openssl)"
+                "needs docker-registry, htpasswd and openssl (Debian: docker-registry, which starts a service; ./x setup fetches it without, \
+                 apache2-utils, openssl)"
             }
         }
     }
