@@ -240,7 +240,7 @@ fn a_lower_layer_that_is_damaged_is_found_out() {
 }
 
 #[test]
-fn a_base_that_is_read_slowly_keeps_nobody_from_the_end() {
+fn many_layers_wait_for_the_lowest_one() {
     // One thread for each layer, and only the lowest has something to do at first.
     let sandbox = Sandbox::new();
     let mut layout = Layout::new(&sandbox, "src");
