@@ -116,12 +116,20 @@ pub enum Problem {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The source does not give a blob, and it is not known whether it has it.
+    #[error("layer {layer}: {source}")]
+    Source {
+        /// The blob.
+        layer: Digest,
+        /// What the source answered.
+        source: ReadError,
+    },
     /// A blob cannot be read, though it is there.
     #[error("layer {layer}: {source}")]
     Read {
         /// The blob.
         layer: Digest,
-        /// What the system answered.
+        /// What the system or the registry answered.
         source: io::Error,
     },
     /// There is no room for a layer that is no file of its own.
@@ -195,9 +203,9 @@ fn one(source: &dyn Source, layer: &Layer, options: &Options<'_>) -> Result<Vec<
             with_tree(&file, &layer.descriptor, annotations, options, &observer)
         }
         LayerKind::Tar(_) => {
-            let blob = match source.blob(&layer.descriptor, 0) {
+            let blob = match blob(source, &layer.descriptor, options)? {
                 Ok(blob) => blob,
-                Err(error) => return Ok(vec![Problem::Blob(error)]),
+                Err(problem) => return Ok(vec![problem]),
             };
             let expected = layer::Options {
                 digest: Some(layer.descriptor.digest.clone()),
@@ -210,6 +218,11 @@ fn one(source: &dyn Source, layer: &Layer, options: &Options<'_>) -> Result<Vec<
             match layer::check(blob, &expected) {
                 Ok(_) => Ok(Vec::new()),
                 Err(layer::Error::Cancelled) => Err(tree::Error::Cancelled.into()),
+                Err(layer::Error::Thread) => Err(tree::Error::Thread.into()),
+                // It says nothing of the tar.
+                Err(layer::Error::Source(source)) => {
+                    Err(Error::Read { layer: layer.descriptor.digest.clone(), source })
+                }
                 Err(error) => Ok(vec![Problem::Tar(error)]),
             }
         }
@@ -223,6 +236,21 @@ fn one(source: &dyn Source, layer: &Layer, options: &Options<'_>) -> Result<Vec<
     }
 }
 
+/// A blob's bytes. That the source does not have it, or has another one in its place, is a problem of the image; that it cannot be asked is none.
+fn blob<'s>(
+    source: &'s dyn Source,
+    descriptor: &Descriptor,
+    options: &Options<'_>,
+) -> Result<Result<Box<dyn Read + Send + 's>, Problem>, Error> {
+    match source.blob(descriptor, 0) {
+        Ok(blob) => Ok(Ok(blob)),
+        Err(error @ (ReadError::Missing { .. } | ReadError::Size { .. })) => Ok(Err(Problem::Blob(error))),
+        // Sources have errors of their own for that.
+        Err(_) if options.watcher.cancelled() => Err(tree::Error::Cancelled.into()),
+        Err(source) => Err(Error::Source { layer: descriptor.digest.clone(), source }),
+    }
+}
+
 /// A blob as a file: its own, or a copy without a name.
 fn file(
     source: &dyn Source,
@@ -230,9 +258,9 @@ fn file(
     options: &Options<'_>,
 ) -> Result<Result<File, Problem>, Error> {
     // This also checks that it is there, and its size.
-    let mut blob = match source.blob(descriptor, 0) {
+    let mut blob = match blob(source, descriptor, options)? {
         Ok(blob) => blob,
-        Err(error) => return Ok(Err(Problem::Blob(error))),
+        Err(problem) => return Ok(Err(problem)),
     };
     let layer = || descriptor.digest.clone();
     if let Some(path) = source.blob_path(descriptor) {
@@ -252,7 +280,7 @@ fn file(
             Ok(0) => return Ok(Ok(copy)),
             Ok(count) => copy.write_all(&buffer[..count]).map_err(scratch)?,
             Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
-            Err(source) => return Ok(Err(Problem::Blob(ReadError::Read { digest: layer(), source }))),
+            Err(source) => return Err(Error::Read { layer: layer(), source }),
         }
     }
 }

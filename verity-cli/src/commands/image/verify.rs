@@ -121,8 +121,13 @@ fn unlimited() -> Limits {
 fn failure(error: &Error) -> Failure {
     match error {
         Error::Work(error) => engine::failure(error, |_| "of a layer".to_owned()),
-        Error::Read { layer, source } => registry::reading_failure(source)
-            .unwrap_or_else(|| Failure::system(format_args!("layer {layer} cannot be read"), source)),
+        Error::Source { layer, source } => source::failed(source).within(format_args!("layer {layer}")),
+        Error::Read { layer, source } => match registry::reading_failure(source) {
+            Some(failure) => failure.within(format_args!("layer {layer}")),
+            None => {
+                Failure::system(format_args!("layer {layer} cannot be read"), source).hint(source::CHANGED)
+            }
+        },
         Error::Scratch { layer, source } => Failure::system(
             format_args!("there is no room for layer {layer} in {:?}", std::env::temp_dir()),
             source,
