@@ -4,13 +4,17 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use verity_core::layer::{Digest, Limits};
+use verity_core::algorithm::Algorithm;
+use verity_core::block::{BlockSize, RootHash, Salt};
+use verity_core::layer::{self, Digest, Limits};
+use verity_core::oci::annotations::{LAYER_MEDIA_TYPE, LayerAnnotations};
 use verity_core::oci::verify::{self, Error, Options, Problem};
 use verity_core::oci::{self, Descriptor, Image, Platforms, Source, images};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
+const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const OTHER: &str = "application/x-other";
 
 /// How a layer fails.
@@ -26,6 +30,11 @@ struct Memory {
 
 impl Memory {
     fn new(media_type: &str, layer: &[u8], failure: Option<Failure>) -> Self {
+        Self::described(media_type, layer, "", failure)
+    }
+
+    /// With more members in the layer's descriptor.
+    fn described(media_type: &str, layer: &[u8], more: &str, failure: Option<Failure>) -> Self {
         let mut blobs = BTreeMap::new();
         let mut put = |bytes: &[u8]| {
             let digest = Digest::sha256(bytes);
@@ -38,7 +47,7 @@ impl Memory {
         );
         let (config, config_size) = put(config.as_bytes());
         let manifest = format!(
-            r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","config":{{"mediaType":"{CONFIG}","digest":"{config}","size":{config_size}}},"layers":[{{"mediaType":"{media_type}","digest":"{layer}","size":{layer_size}}}]}}"#
+            r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","config":{{"mediaType":"{CONFIG}","digest":"{config}","size":{config_size}}},"layers":[{{"mediaType":"{media_type}","digest":"{layer}","size":{layer_size}{more}}}]}}"#
         );
         let (manifest, manifest_size) = put(manifest.as_bytes());
         let root = Descriptor::new(MANIFEST, manifest, manifest_size);
@@ -126,4 +135,49 @@ fn what_is_known_to_be_bad_is_told() {
         assert_eq!(found, [if media_type == TAR { "Tar" } else { "Digest" }]);
         assert!(Memory::new(media_type, &[0; 1024], None).verify().unwrap().is_empty());
     }
+}
+
+#[test]
+fn a_layer_that_is_not_as_long_as_its_annotations_say_is_not_fetched() {
+    let bytes = [0; 1024];
+    let annotations = LayerAnnotations {
+        diff_id: Digest::sha256(&bytes),
+        root_hash: RootHash::from_hex(Algorithm::Sha256, &"ab".repeat(32)).unwrap(),
+        algorithm: Algorithm::Sha256,
+        salt: Salt::default(),
+        block_size: BlockSize::new(4096).unwrap(),
+        data_blocks: 100,
+        hash_offset: 409_600,
+        fec: None,
+    };
+    let members: Vec<_> =
+        annotations.to_map().iter().map(|(key, value)| format!("{key:?}:{value:?}")).collect();
+    let more = format!(r#","annotations":{{{}}}"#, members.join(","));
+    let fetched: Failure = |_| panic!("it was fetched");
+    let image = Memory::described(LAYER_MEDIA_TYPE, &bytes, &more, Some(fetched));
+    assert_eq!(image.verify().unwrap(), ["Size"]);
+}
+
+#[test]
+fn what_is_only_digested_is_not_copied() {
+    let image = Memory::new(OTHER, &[0; 1024], None);
+    let limits = Limits::default();
+    let options = Options::new("/nonexistent".as_ref(), &limits, &());
+    let found = verify::verify(&image, &image.images(), &options).unwrap();
+    assert!(found[0][0].is_intact(), "{found:?}");
+}
+
+#[test]
+fn a_tar_that_is_much_larger_than_its_blob_is_an_error() {
+    let mut limits = Limits::default();
+    (limits.ratio, limits.allowance) = (2, 1000);
+    // A gzip member with 100,000 zeros.
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    io::Write::write_all(&mut encoder, &[0; 100_000]).unwrap();
+    let image = Memory::new(GZIP, &encoder.finish().unwrap(), None);
+    let options = Options::new("/nonexistent".as_ref(), &limits, &());
+    let error = verify::verify(&image, &image.images(), &options).unwrap_err();
+    let Error::Limit { source: layer::Error::Expansion { ratio: 2, .. }, .. } = error else {
+        panic!("{error:?}")
+    };
 }
