@@ -432,3 +432,16 @@ fn an_archive_that_was_killed_leaves_nothing_after_the_next() {
     sandbox.verity("image build --quiet oci:src:app oci-archive:a.tar").success();
     assert_eq!(sandbox.names(), ["a.tar", "src"]);
 }
+
+#[test]
+fn what_a_hint_says_can_be_done() {
+    let sandbox = source(1);
+    for (few, enough) in
+        [("--max-entries 1", "--max-entries 1000"), ("--max-memory 1", "--max-memory 1000000")]
+    {
+        let option = few.split(' ').next().unwrap();
+        let run = sandbox.verity(&format!("image build oci:src:app oci:dst {few}"));
+        assert!(run.code == Some(1) && run.stderr.contains(option), "{run:?}");
+        sandbox.verity(&format!("image build --quiet oci:src:app oci:{} {enough}", &option[2..])).success();
+    }
+}

@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
 
 use common::Sandbox;
 use common::oci::{Layout, blob, document, listed, tar};
@@ -130,4 +131,25 @@ fn an_archive_is_verified_as_its_layout() {
         (run.code, problems(&run.json())),
         (Some(2), vec![vec!["digest".into(), "tree".into()], vec![]])
     );
+}
+
+#[test]
+fn a_tar_may_become_so_large_and_no_larger() {
+    let sandbox = Sandbox::new();
+    let mut layout = Layout::new(&sandbox, "src");
+    let tar = tar(1, &[300_000]);
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(&tar).unwrap();
+    let compressed = encoder.finish().unwrap();
+    let image = layout.image("amd64", &[&tar]);
+    let mut manifest = document(&sandbox.path("src"), &image);
+    manifest["layers"][0] = layout.blob("application/vnd.oci.image.layer.v1.tar+gzip", &compressed);
+    let image = layout.blob(common::oci::MANIFEST, manifest.to_string().as_bytes());
+    layout.list("app", &image);
+    sandbox.verity("image verify oci:src:app").success();
+    let run = sandbox.verity("image verify oci:src:app --max-ratio 0 --max-bytes 1000");
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(run.stderr.contains("more than 0 times as much, and more than 1000 bytes"), "{run:?}");
+    assert!(run.stderr.contains("--max-ratio or --max-bytes"), "{run:?}");
+    sandbox.verity("image verify oci:src:app --max-ratio 0 --max-bytes 10000000").success();
 }

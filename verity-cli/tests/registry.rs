@@ -287,8 +287,11 @@ fn what_goes_wrong_is_told_apart() {
     let build = format!("image build docker://{host}/team/app:1 oci:dst:app");
     let failed = run(&sandbox, &build);
     assert!(failed.code != Some(0) && failed.stderr.contains(&layer), "{failed:?}");
+    let verify = format!("image verify docker://{host}/team/app:1");
+    refused(&sandbox, &verify, 2, &["verification failed: "]);
     fs::remove_file(&blob).unwrap();
     refused(&sandbox, &build, 4, &[&layer, "HTTP status 404, BLOB_UNKNOWN"]);
+    refused(&sandbox, &verify, 4, &[&layer, "HTTP status 404, BLOB_UNKNOWN", "hint: "]);
     assert!(lists_nothing(&sandbox));
     drop(registry);
     refused(&sandbox, &format!("image ls docker://{host}/team/app:1"), 4, &["the connection was refused"]);

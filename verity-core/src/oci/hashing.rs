@@ -1,7 +1,7 @@
-//! Digests of blobs that are files.
+//! Digests of blobs.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 
 use crate::io::ReadAt;
 use crate::layer::{Digest, Hasher};
@@ -10,30 +10,54 @@ use crate::progress::Observer;
 /// Bytes that are digested at a time.
 const PIECE: usize = 256 * 1024;
 
-/// The digest and size of a file; `None` if the observer cancelled. The digest is sha256, or of the algorithm of `expected`.
+/// The digest and size of a file, whoever else reads it; else as [`digest_stream`].
 pub(super) fn digest(
     file: &File,
     expected: Option<&Digest>,
     observer: &dyn Observer,
 ) -> io::Result<Option<(Digest, u64)>> {
+    digest_stream(Positioned { file, offset: 0 }, expected, observer)
+}
+
+/// A file, read on from a position of its own.
+struct Positioned<'f> {
+    file: &'f File,
+    offset: u64,
+}
+
+impl Read for Positioned<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = ReadAt::read_at(self.file, buffer, self.offset)?;
+        self.offset += count as u64;
+        Ok(count)
+    }
+}
+
+/// The digest and size of a blob; `None` if the observer cancelled. The digest is sha256, or of the algorithm of `expected`.
+pub(super) fn digest_stream(
+    mut blob: impl Read,
+    expected: Option<&Digest>,
+    observer: &dyn Observer,
+) -> io::Result<Option<(Digest, u64)>> {
     let mut hasher = Hasher::new(expected);
     let mut buffer = vec![0; PIECE];
-    let mut offset = 0;
+    let mut size = 0;
     loop {
         if observer.cancelled() {
             return Ok(None);
         }
-        match ReadAt::read_at(file, &mut buffer, offset) {
+        match blob.read(&mut buffer) {
             Ok(0) => {
                 let digests = hasher.finish();
                 let digest = expected.map_or(&digests.sha256, |expected| digests.like(expected)).clone();
-                return Ok(Some((digest, offset)));
+                return Ok(Some((digest, size)));
             }
             Ok(count) => {
                 hasher.update(&buffer[..count]);
-                offset += count as u64;
+                size += count as u64;
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Nothing came yet, which is an occasion to ask whether to go on.
+            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
             Err(error) => return Err(error),
         }
     }

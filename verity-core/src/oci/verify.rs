@@ -13,7 +13,7 @@ use std::thread;
 use super::annotations::LayerAnnotations;
 use super::descriptor::Descriptor;
 use super::error::Error as ReadError;
-use super::hashing::digest;
+use super::hashing::{digest, digest_stream};
 use super::image::{Image, Layer, LayerKind};
 use super::source::Source;
 use super::watcher::{Stop, Watcher};
@@ -116,13 +116,29 @@ pub enum Problem {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The source does not give a blob, and it is not known whether it has it.
+    #[error("layer {layer}: {source}")]
+    Source {
+        /// The blob.
+        layer: Digest,
+        /// What the source answered.
+        source: ReadError,
+    },
     /// A blob cannot be read, though it is there.
     #[error("layer {layer}: {source}")]
     Read {
         /// The blob.
         layer: Digest,
-        /// What the system answered.
+        /// What the system or the registry answered.
         source: io::Error,
+    },
+    /// A tar is much larger than its blob. Whether it is the one that it should be was not seen to its end.
+    #[error("layer {layer}: {source}")]
+    Limit {
+        /// The blob.
+        layer: Digest,
+        /// [`Expansion`](layer::Error::Expansion).
+        source: layer::Error,
     },
     /// There is no room for a layer that is no file of its own.
     #[error("layer {layer} cannot be copied: {source}")]
@@ -188,6 +204,14 @@ fn one(source: &dyn Source, layer: &Layer, options: &Options<'_>) -> Result<Vec<
     let observer = Watched { layer: &*observer, watcher: options.watcher };
     match &layer.kind {
         LayerKind::Verity(annotations) => {
+            // Annotations that were read have a layout.
+            let (Ok(annotated), size) = (annotations.blob_bytes(), layer.descriptor.size) else {
+                return Ok(vec![unlaid(annotations)]);
+            };
+            // What it is larger by is nothing that has to be fetched and copied.
+            if annotated != size {
+                return Ok(vec![Problem::Size { annotated, size }]);
+            }
             let file = match file(source, &layer.descriptor, options)? {
                 Ok(file) => file,
                 Err(problem) => return Ok(vec![problem]),
@@ -195,9 +219,9 @@ fn one(source: &dyn Source, layer: &Layer, options: &Options<'_>) -> Result<Vec<
             with_tree(&file, &layer.descriptor, annotations, options, &observer)
         }
         LayerKind::Tar(_) => {
-            let blob = match source.blob(&layer.descriptor, 0) {
+            let blob = match blob(source, &layer.descriptor, options)? {
                 Ok(blob) => blob,
-                Err(error) => return Ok(vec![Problem::Blob(error)]),
+                Err(problem) => return Ok(vec![problem]),
             };
             let expected = layer::Options {
                 digest: Some(layer.descriptor.digest.clone()),
@@ -210,16 +234,39 @@ fn one(source: &dyn Source, layer: &Layer, options: &Options<'_>) -> Result<Vec<
             match layer::check(blob, &expected) {
                 Ok(_) => Ok(Vec::new()),
                 Err(layer::Error::Cancelled) => Err(tree::Error::Cancelled.into()),
+                Err(layer::Error::Thread) => Err(tree::Error::Thread.into()),
+                // It says nothing of the tar.
+                Err(layer::Error::Source(source)) => {
+                    Err(Error::Read { layer: layer.descriptor.digest.clone(), source })
+                }
+                Err(source @ layer::Error::Expansion { .. }) => {
+                    Err(Error::Limit { layer: layer.descriptor.digest.clone(), source })
+                }
                 Err(error) => Ok(vec![Problem::Tar(error)]),
             }
         }
-        LayerKind::Other => {
-            let file = match file(source, &layer.descriptor, options)? {
-                Ok(file) => file,
-                Err(problem) => return Ok(vec![problem]),
-            };
-            Ok(digest_problem(&file, &layer.descriptor, &observer)?.into_iter().collect())
-        }
+        LayerKind::Other => match blob(source, &layer.descriptor, options)? {
+            Ok(blob) => {
+                let digested = digest_stream(blob, Some(&layer.descriptor.digest), &observer);
+                Ok(digest_problem(digested, &layer.descriptor)?.into_iter().collect())
+            }
+            Err(problem) => Ok(vec![problem]),
+        },
+    }
+}
+
+/// A blob's bytes. That the source does not have it, or has another one in its place, is a problem of the image; that it cannot be asked is none.
+fn blob<'s>(
+    source: &'s dyn Source,
+    descriptor: &Descriptor,
+    options: &Options<'_>,
+) -> Result<Result<Box<dyn Read + Send + 's>, Problem>, Error> {
+    match source.blob(descriptor, 0) {
+        Ok(blob) => Ok(Ok(blob)),
+        Err(error @ (ReadError::Missing { .. } | ReadError::Size { .. })) => Ok(Err(Problem::Blob(error))),
+        // Sources have errors of their own for that.
+        Err(_) if options.watcher.cancelled() => Err(tree::Error::Cancelled.into()),
+        Err(source) => Err(Error::Source { layer: descriptor.digest.clone(), source }),
     }
 }
 
@@ -230,9 +277,9 @@ fn file(
     options: &Options<'_>,
 ) -> Result<Result<File, Problem>, Error> {
     // This also checks that it is there, and its size.
-    let mut blob = match source.blob(descriptor, 0) {
+    let mut blob = match blob(source, descriptor, options)? {
         Ok(blob) => blob,
-        Err(error) => return Ok(Err(Problem::Blob(error))),
+        Err(problem) => return Ok(Err(problem)),
     };
     let layer = || descriptor.digest.clone();
     if let Some(path) = source.blob_path(descriptor) {
@@ -252,7 +299,7 @@ fn file(
             Ok(0) => return Ok(Ok(copy)),
             Ok(count) => copy.write_all(&buffer[..count]).map_err(scratch)?,
             Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
-            Err(source) => return Ok(Err(Problem::Blob(ReadError::Read { digest: layer(), source }))),
+            Err(source) => return Err(Error::Read { layer: layer(), source }),
         }
     }
 }
@@ -268,7 +315,10 @@ fn with_tree(
     let quiet = Stop(options.watcher);
     thread::scope(|scope| {
         let hashing = thread::Builder::new()
-            .spawn_scoped(scope, || digest_problem(file, descriptor, &quiet))
+            .spawn_scoped(scope, || {
+                let digested = digest(file, Some(&descriptor.digest), &quiet);
+                digest_problem(digested, descriptor)
+            })
             .map_err(|_| tree::Error::Thread)?;
         let found = tree_problem(file, descriptor, annotations, options, observer);
         let hashed = hashing.join().map_err(|_| tree::Error::Thread)?;
@@ -276,19 +326,23 @@ fn with_tree(
     })
 }
 
+/// What is wrong with a blob's digest.
 fn digest_problem(
-    file: &File,
+    digested: io::Result<Option<(Digest, u64)>>,
     descriptor: &Descriptor,
-    observer: &dyn Observer,
 ) -> Result<Option<Problem>, Error> {
     let Descriptor { digest: expected, .. } = descriptor;
-    let digested = digest(file, Some(expected), observer)
-        .map_err(|source| Error::Read { layer: expected.clone(), source })?;
-    match digested {
+    match digested.map_err(|source| Error::Read { layer: expected.clone(), source })? {
         None => Err(tree::Error::Cancelled.into()),
         Some((found, _)) if found == *expected => Ok(None),
         Some((found, _)) => Ok(Some(Problem::Digest { expected: expected.clone(), found })),
     }
+}
+
+/// Annotations whose parts have no place.
+fn unlaid(annotations: &LayerAnnotations) -> Problem {
+    let problem = "the annotations cannot be laid out".to_owned();
+    Problem::Superblock { offset: annotations.hash_offset, problem }
 }
 
 fn tree_problem(
@@ -300,13 +354,9 @@ fn tree_problem(
 ) -> Result<Option<Problem>, Error> {
     let offset = annotations.hash_offset;
     let superblock = |problem: String| Ok(Some(Problem::Superblock { offset, problem }));
-    // Annotations that were read have a layout.
-    let (Ok(annotated), Ok(geometry)) = (annotations.blob_bytes(), annotations.geometry()) else {
-        return superblock("the annotations cannot be laid out".to_owned());
+    let Ok(geometry) = annotations.geometry() else {
+        return Ok(Some(unlaid(annotations)));
     };
-    if annotated != descriptor.size {
-        return Ok(Some(Problem::Size { annotated, size: descriptor.size }));
-    }
     let params = annotations.params();
     let mut bytes = [0; Superblock::SIZE];
     file.read_exact_at(&mut bytes, offset)

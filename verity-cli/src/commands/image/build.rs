@@ -4,7 +4,6 @@ use clap::Args;
 use verity_core::algorithm::Algorithm;
 use verity_core::block::BlockSize;
 use verity_core::fec::Roots;
-use verity_core::layer::Limits;
 use verity_core::oci::build::{self, Built, Error, Wanted};
 use verity_core::oci::{Image, ImageName, Images};
 use verity_core::tree::{self, Threads};
@@ -14,6 +13,7 @@ use super::source::{self, SourceArguments};
 use crate::cli::help::exit_codes;
 use crate::cli::options::{Common, WorkOptions};
 use crate::cli::values;
+use crate::commands::layer::LimitArguments;
 use crate::commands::{engine, layer};
 use crate::failure::{Code, Failure};
 use crate::output::{images, images_made};
@@ -58,14 +58,6 @@ pub(super) struct Arguments {
     #[arg(value_name = "DST")]
     destination: ImageName,
 
-    /// How many times as large as its blob a layer's content may be [default: 200]
-    #[arg(long, value_name = "N", value_parser = values::number, help_heading = "The layers")]
-    max_ratio: Option<u64>,
-
-    /// How many bytes of content a layer may have whatever the ratio [default: 1073741824]
-    #[arg(long, value_name = "BYTES", value_parser = values::number, help_heading = "The layers")]
-    max_bytes: Option<u64>,
-
     /// Block size of images, data and trees: 4096, or 512 [default: 4096]
     #[arg(long, value_name = "BYTES", value_parser = layer::block_size, help_heading = "The trees")]
     block_size: Option<BlockSize>,
@@ -77,6 +69,9 @@ pub(super) struct Arguments {
     /// Put parity behind each tree, of so many bytes in each codeword, 2 to 24 [default: no parity]
     #[arg(long, value_name = "ROOTS", value_parser = values::roots, help_heading = "Forward error correction")]
     fec_roots: Option<Roots>,
+
+    #[command(flatten)]
+    limits: LimitArguments,
 
     /// Layers that are made at once, 1 to 1024 [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = values::threads, help_heading = "Work")]
@@ -115,9 +110,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     }
     let destination = Destination::open(&arguments.destination)?;
     session.debug(|| format!("Building {source_name} in {:?}.", destination.store().dir()));
-    let mut limits = Limits::default();
-    limits.ratio = arguments.max_ratio.unwrap_or(limits.ratio);
-    limits.allowance = arguments.max_bytes.unwrap_or(limits.allowance);
+    let limits = arguments.limits.limits();
     let progress = session.layers_progress();
     let mut options = build::Options::new(&limits, &progress);
     options.block_size = arguments.block_size.unwrap_or_default();

@@ -7,6 +7,10 @@ use super::registry::{self, RegistryOptions};
 use crate::cli::values;
 use crate::failure::{Code, Failure};
 
+/// What to do about what is not as its documents say, or ends early.
+pub(super) const CHANGED: &str =
+    "the copy is damaged, or was changed while it was read: copy the image again";
+
 /// Which images of a source are meant.
 #[derive(Args, Clone, Debug)]
 pub(super) struct SourceArguments {
@@ -85,16 +89,13 @@ pub(super) fn failed(error: &Error) -> Failure {
             }
         }
         Error::Read { digest, source } => registry::reading_failure(source).unwrap_or_else(|| {
-            Failure::system(format_args!("blob {digest} cannot be read"), source)
-                .hint("the copy is damaged, or was changed while it was read: copy the image again")
+            Failure::system(format_args!("blob {digest} cannot be read"), source).hint(CHANGED)
         }),
         Error::Other(other) => other.downcast_ref().map_or(failure, registry::failure),
         Error::Missing { .. } => {
             failure.code(Code::NoDevice).hint("the copy is not whole: copy the image again")
         }
-        Error::Mismatch { .. } | Error::Size { .. } => failure
-            .code(Code::Refused)
-            .hint("the copy is damaged, or was changed while it was read: copy the image again"),
+        Error::Mismatch { .. } | Error::Size { .. } => failure.code(Code::Refused).hint(CHANGED),
         Error::NoImage { .. } => failure
             .code(Code::NoDevice)
             .hint("check the name; 'umoci new' and 'skopeo copy' put images into a layout"),

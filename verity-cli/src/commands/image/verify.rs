@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use clap::Args;
-use verity_core::layer::Limits;
 use verity_core::oci::verify::{self, Error, Verified};
 use verity_core::oci::{Image, ImageName, Images};
 use verity_core::tree::Threads;
@@ -14,6 +13,7 @@ use crate::cli::help::exit_codes;
 use crate::cli::options::{Common, WorkOptions};
 use crate::cli::values;
 use crate::commands::engine;
+use crate::commands::layer::{ContentLimits, TRUSTED_CONTENT};
 use crate::failure::{Code, Failure};
 use crate::output::{self, images, images_made};
 use crate::session::Session;
@@ -52,6 +52,9 @@ pub(super) struct Arguments {
     jobs: Option<Threads>,
 
     #[command(flatten)]
+    limits: ContentLimits,
+
+    #[command(flatten)]
     work: WorkOptions,
     #[command(flatten)]
     pub(super) common: Common,
@@ -85,7 +88,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
         session.note(&images::passed_over(artifacts));
     }
     let progress = session.layers_progress();
-    let (limits, scratch) = (unlimited(), std::env::temp_dir());
+    let (limits, scratch) = (arguments.limits.limits(), std::env::temp_dir());
     let mut options = verify::Options::new(&scratch, &limits, &progress);
     options.max_findings = arguments.max_findings;
     options.threads = arguments.work.threads.unwrap_or_default();
@@ -111,18 +114,18 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     Ok(output::failure(&failure, session.personality, false))
 }
 
-/// Nothing is kept of what is decompressed here, and any amount will do.
-fn unlimited() -> Limits {
-    let mut limits = Limits::default();
-    limits.ratio = u64::MAX;
-    limits
-}
-
+/// What went wrong, with what to do.
 fn failure(error: &Error) -> Failure {
     match error {
         Error::Work(error) => engine::failure(error, |_| "of a layer".to_owned()),
-        Error::Read { layer, source } => registry::reading_failure(source)
-            .unwrap_or_else(|| Failure::system(format_args!("layer {layer} cannot be read"), source)),
+        Error::Source { layer, source } => source::failed(source).within(format_args!("layer {layer}")),
+        Error::Read { layer, source } => match registry::reading_failure(source) {
+            Some(failure) => failure.within(format_args!("layer {layer}")),
+            None => {
+                Failure::system(format_args!("layer {layer} cannot be read"), source).hint(source::CHANGED)
+            }
+        },
+        Error::Limit { .. } => Failure::new(Code::General, error).hint(TRUSTED_CONTENT),
         Error::Scratch { layer, source } => Failure::system(
             format_args!("there is no room for layer {layer} in {:?}", std::env::temp_dir()),
             source,

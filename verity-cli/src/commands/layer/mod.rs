@@ -19,6 +19,7 @@ pub(crate) use build::Built;
 pub(super) use build::{block_size, failure};
 pub(crate) use convert::Converted;
 pub(crate) use extract::Unpacked;
+pub(super) use limits::{ContentLimits, LimitArguments, TRUSTED_CONTENT};
 pub(crate) use source::{Layer, Opened};
 pub(crate) use verify::Verified;
 
