@@ -21,6 +21,7 @@ tests! {
     docker_archives_that_lie_are_refused: [];
     archives_that_were_cut_off_are_refused: [];
     failures_have_codes_and_hints: [];
+    what_an_index_says_of_many_images_is_kept_once: [];
 }
 
 #[track_caller]
@@ -63,6 +64,13 @@ fn references(sandbox: &Sandbox, arguments: &str) -> Vec<String> {
     let document = run.json();
     let images = document["images"].as_array().unwrap().iter();
     images.map(|image| image["reference"].as_str().unwrap_or("-").to_owned()).collect()
+}
+
+/// Runs with so many KiB of address space at most: whoever asks for more dies of it.
+fn within(sandbox: &Sandbox, kib: u64, arguments: &str) -> Run {
+    let script = format!("ulimit -v {kib}; exec \"$0\" image {arguments}");
+    let mut shell = sandbox.command("sh", "");
+    Run::of(shell.args(["-c", &script, env!("CARGO_BIN_EXE_verity")]))
 }
 
 fn needs_skopeo_archives_say_what_the_layout_says() {
@@ -380,4 +388,31 @@ fn failures_have_codes_and_hints() {
     let missing = sandbox.verity("image inspect oci:src:base");
     assert_eq!(missing.code, Some(4), "{missing:?}");
     assert!(missing.stderr.contains("is listed, and missing in src"), "{missing:?}");
+}
+
+/// Each of two mebibytes of annotations for each of two thousand entries would be four gibibytes.
+fn what_an_index_says_of_many_images_is_kept_once() {
+    let sandbox = Sandbox::new();
+    let layout = Layout::new(&sandbox, "src");
+    let image = layout.image("amd64", &[&tar(1, &[100])]);
+    let list = |annotations: &Value, entries: Vec<Value>| {
+        let index = json!({"schemaVersion": 2, "annotations": annotations, "manifests": entries});
+        sandbox.write("src/index.json", index.to_string().as_bytes());
+    };
+    let long = "x".repeat(2 << 20);
+    list(&json!({"remark": long}), vec![image.clone(); 2000]);
+    let run = within(&sandbox, 1 << 20, "ls oci:src");
+    assert_eq!((run.code, run.stdout.lines().count()), (Some(0), 2001), "{}", run.stderr);
+    // A name that leads to an index is each of its images'.
+    let entries: Vec<_> = vec![("amd64", image); 2000];
+    let mut inner = layout.index(&entries);
+    inner["annotations"] = json!({"org.opencontainers.image.ref.name": long});
+    list(&json!({}), vec![inner]);
+    let run = within(&sandbox, 1 << 20, "ls oci:src");
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("more than 67108864 bytes of annotations, labels and names"),
+        "{}",
+        run.stderr
+    );
 }

@@ -204,7 +204,7 @@ fn one_json(compared: &Compared) -> Value {
             "config": descriptor(&image.config.descriptor),
             "subject": image.subject.as_ref().map(descriptor),
             "annotations": image.annotations,
-            "index_annotations": image.index_annotations,
+            "index_annotations": *image.index_annotations,
             "labels": image.config.labels,
             "copa": {
                 "patched": copa.patched,

@@ -1,6 +1,7 @@
 //! Images, as they are found in a source.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::annotations::LayerAnnotations;
 use super::descriptor::{Descriptor, Platform};
@@ -44,8 +45,8 @@ pub struct Image {
     pub layers: Vec<Layer>,
     /// The manifest's own annotations; those of its descriptor are in `manifest`.
     pub annotations: BTreeMap<String, String>,
-    /// The annotations of the indexes that led here, where several say the same thing the innermost's.
-    pub index_annotations: BTreeMap<String, String>,
+    /// The annotations of the indexes that led here, where several say the same thing the innermost's. All images of an index share them.
+    pub index_annotations: Arc<BTreeMap<String, String>>,
     /// The name that the source gives it, or the index that it is in.
     pub reference: Option<String>,
     /// The manifest that this one says something about.

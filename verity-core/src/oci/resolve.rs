@@ -1,6 +1,7 @@
 //! From a source to its images.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use oci_spec::image as spec;
 
@@ -19,6 +20,10 @@ use crate::layer::Digest;
 const DEPTH_MAX: usize = 8;
 /// The most entries of indexes that are looked at.
 const ENTRIES_MAX: u64 = 10_000;
+/// The most bytes of annotations, labels and names that are kept of one source: 64 MiB.
+const REMARKS_MAX: u64 = 64 << 20;
+/// What one of them takes beside its bytes: a short one needs more memory than it has bytes in its document.
+const REMARK_BYTES: u64 = 64;
 /// What BuildKit says of an attestation, whatever platform it gives that.
 const ATTESTATION: &str = "vnd.docker.reference.type";
 
@@ -36,8 +41,15 @@ pub fn images(source: &dyn Source, platforms: &Platforms) -> Result<Images, Erro
         Platforms::These(platforms) => Some(platforms.clone()),
     };
     let root = source.root()?;
-    let mut search =
-        Search { source, wanted, images: Images::default(), others: BTreeSet::new(), entries: 0, bytes: 0 };
+    let mut search = Search {
+        source,
+        wanted,
+        images: Images::default(),
+        others: BTreeSet::new(),
+        entries: 0,
+        bytes: 0,
+        remarks: 0,
+    };
     search.follow(&root, &Context::default())?;
     let Search { wanted, images, others, .. } = search;
     match wanted {
@@ -49,13 +61,13 @@ pub fn images(source: &dyn Source, platforms: &Platforms) -> Result<Images, Erro
     }
 }
 
-/// What indexes say of what is in them.
+/// What indexes say of what is in them. An index of many entries has one for each: nothing of it is copied.
 #[derive(Clone, Default)]
-struct Context {
+struct Context<'c> {
     depth: usize,
-    reference: Option<String>,
-    platform: Option<Platform>,
-    annotations: BTreeMap<String, String>,
+    reference: Option<&'c str>,
+    platform: Option<&'c Platform>,
+    annotations: Arc<BTreeMap<String, String>>,
 }
 
 struct Search<'s> {
@@ -66,23 +78,24 @@ struct Search<'s> {
     others: BTreeSet<Platform>,
     entries: u64,
     bytes: u64,
+    remarks: u64,
 }
 
 impl Search<'_> {
-    fn follow(&mut self, descriptor: &Descriptor, context: &Context) -> Result<(), Error> {
-        let mut context = context.clone();
-        if let Some(name) = descriptor.annotations.get(NAME) {
-            context.reference = Some(name.clone());
-        }
-        if let Some(platform) = &descriptor.platform {
-            context.platform = Some(platform.clone());
-        }
+    fn follow(&mut self, descriptor: &Descriptor, context: &Context<'_>) -> Result<(), Error> {
         let is_listed = context.depth > 0;
         let attests = descriptor.annotations.contains_key(ATTESTATION)
             || descriptor.platform.as_ref().is_some_and(Platform::is_unknown);
         if is_listed && (attests || descriptor.artifact_type.as_deref().is_some_and(is_foreign)) {
             self.images.artifacts += 1;
             return Ok(());
+        }
+        let mut context = context.clone();
+        if let Some(name) = descriptor.annotations.get(NAME) {
+            context.reference = Some(name);
+        }
+        if let Some(platform) = &descriptor.platform {
+            context.platform = Some(platform);
         }
         if !self.is_wanted(descriptor.platform.as_ref()) {
             return Ok(());
@@ -98,7 +111,7 @@ impl Search<'_> {
     fn is_wanted(&mut self, platform: Option<&Platform>) -> bool {
         let (Some(wanted), Some(platform)) = (&self.wanted, platform) else { return true };
         let fits = wanted.iter().any(|wanted| platform.is_one_of(wanted));
-        if !fits {
+        if !fits && !self.others.contains(platform) {
             self.others.insert(platform.clone());
         }
         fits
@@ -113,7 +126,21 @@ impl Search<'_> {
         Ok(bytes)
     }
 
-    fn index(&mut self, descriptor: &Descriptor, mut context: Context) -> Result<(), Error> {
+    /// Counts what is kept of documents beside their bytes.
+    fn keep<'r>(&mut self, remarks: impl IntoIterator<Item = (&'r String, &'r String)>) -> Result<(), Error> {
+        for (name, value) in remarks {
+            self.remarks += REMARK_BYTES + name.len() as u64 + value.len() as u64;
+        }
+        if self.remarks > REMARKS_MAX {
+            return Err(Error::TooMany {
+                what: "bytes of annotations, labels and names",
+                limit: REMARKS_MAX,
+            });
+        }
+        Ok(())
+    }
+
+    fn index(&mut self, descriptor: &Descriptor, mut context: Context<'_>) -> Result<(), Error> {
         if context.depth == DEPTH_MAX {
             return Err(Error::Depth { limit: DEPTH_MAX });
         }
@@ -121,7 +148,11 @@ impl Search<'_> {
         let what = format!("index {}", descriptor.digest);
         let index = document::index(&what, &self.document(descriptor)?)?;
         check_type(&what, index.media_type().as_ref(), descriptor)?;
-        context.annotations.extend(pairs(index.annotations().as_ref()));
+        if index.annotations().as_ref().is_some_and(|annotations| !annotations.is_empty()) {
+            self.keep(&*context.annotations)?;
+            self.keep(index.annotations().iter().flatten())?;
+            Arc::make_mut(&mut context.annotations).extend(pairs(index.annotations().as_ref()));
+        }
         for entry in index.manifests() {
             self.entries += 1;
             if self.entries > ENTRIES_MAX {
@@ -132,7 +163,7 @@ impl Search<'_> {
         Ok(())
     }
 
-    fn manifest(&mut self, descriptor: &Descriptor, context: Context) -> Result<(), Error> {
+    fn manifest(&mut self, descriptor: &Descriptor, context: Context<'_>) -> Result<(), Error> {
         let what = format!("manifest {}", descriptor.digest);
         let bytes = self.document(descriptor)?;
         let manifest = document::manifest(&what, &bytes)?;
@@ -152,11 +183,22 @@ impl Search<'_> {
         let config_bytes = self.document(&config)?;
         let Contents { platform, diff_ids, labels } = Contents::parse(&config.digest, &config_bytes)?;
         let config = Config { descriptor: config, bytes: config_bytes, platform, diff_ids, labels };
-        let platform = context.platform.or_else(|| config.platform.clone());
+        let platform = context.platform.or(config.platform.as_ref()).cloned();
         if !self.is_wanted(platform.as_ref()) {
             return Ok(());
         }
         let layers = layers(&descriptor.digest, manifest.layers(), &config.diff_ids)?;
+        self.keep(&descriptor.annotations)?;
+        self.keep(&config.descriptor.annotations)?;
+        self.keep(&config.labels)?;
+        self.keep(manifest.annotations().iter().flatten())?;
+        for layer in &layers {
+            self.keep(&layer.descriptor.annotations)?;
+        }
+        // Many images may have them of one entry that leads to an index.
+        let reference = context.reference.map(str::to_owned);
+        self.keep(reference.iter().zip(&reference))?;
+        self.keep(platform.iter().map(|platform| (&platform.os, &platform.architecture)))?;
         self.images.images.push(Image {
             manifest: descriptor.clone(),
             manifest_bytes: bytes,
@@ -165,7 +207,7 @@ impl Search<'_> {
             layers,
             annotations: pairs(manifest.annotations().as_ref()).collect(),
             index_annotations: context.annotations,
-            reference: context.reference,
+            reference,
             subject: manifest.subject().as_ref().map(Descriptor::try_from).transpose()?,
             artifact_type,
         });

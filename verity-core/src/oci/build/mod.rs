@@ -194,7 +194,8 @@ fn finish(
 
 /// What the indexes say of all images alike.
 fn common_annotations(images: &[Image]) -> BTreeMap<String, String> {
-    let mut common = images.first().map(|image| image.index_annotations.clone()).unwrap_or_default();
+    let mut common =
+        images.first().map(|image| BTreeMap::clone(&image.index_annotations)).unwrap_or_default();
     common.retain(|name, value| images.iter().all(|image| image.index_annotations.get(name) == Some(value)));
     common
 }
