@@ -2,14 +2,16 @@
 #![cfg(feature = "oci")]
 
 use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::io::{self, Read};
+use std::path::PathBuf;
 
 use verity_core::algorithm::Algorithm;
 use verity_core::block::{BlockSize, RootHash, Salt};
 use verity_core::layer::{self, Digest, Limits};
 use verity_core::oci::annotations::{LAYER_MEDIA_TYPE, LayerAnnotations};
 use verity_core::oci::verify::{self, Error, Options, Problem};
-use verity_core::oci::{self, Descriptor, Image, Platforms, Source, images};
+use verity_core::oci::{self, Descriptor, Image, ImageName, Platforms, Source, images};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -137,11 +139,13 @@ fn what_is_known_to_be_bad_is_told() {
     }
 }
 
-#[test]
-fn a_layer_that_is_not_as_long_as_its_annotations_say_is_not_fetched() {
-    let bytes = [0; 1024];
+/// The bytes of a layer of 100 blocks with superblock and one hash block.
+const LAYER_BYTES: usize = 409_600 + 2 * 4096;
+
+/// The annotations of such a layer, as a member of its descriptor.
+fn annotations(bytes: &[u8]) -> String {
     let annotations = LayerAnnotations {
-        diff_id: Digest::sha256(&bytes),
+        diff_id: Digest::sha256(bytes),
         root_hash: RootHash::from_hex(Algorithm::Sha256, &"ab".repeat(32)).unwrap(),
         algorithm: Algorithm::Sha256,
         salt: Salt::default(),
@@ -150,12 +154,77 @@ fn a_layer_that_is_not_as_long_as_its_annotations_say_is_not_fetched() {
         hash_offset: 409_600,
         fec: None,
     };
+    assert_eq!(annotations.blob_bytes().unwrap(), LAYER_BYTES as u64);
     let members: Vec<_> =
         annotations.to_map().iter().map(|(key, value)| format!("{key:?}:{value:?}")).collect();
-    let more = format!(r#","annotations":{{{}}}"#, members.join(","));
+    format!(r#","annotations":{{{}}}"#, members.join(","))
+}
+
+#[test]
+fn a_layer_that_is_not_as_long_as_its_annotations_say_is_not_fetched() {
+    let bytes = vec![0; LAYER_BYTES + 1];
     let fetched: Failure = |_| panic!("it was fetched");
-    let image = Memory::described(LAYER_MEDIA_TYPE, &bytes, &more, Some(fetched));
+    let image = Memory::described(LAYER_MEDIA_TYPE, &bytes, &annotations(&bytes), Some(fetched));
     assert_eq!(image.verify().unwrap(), ["Size"]);
+}
+
+/// A source that has a layer as a file, of whose name nobody knows what it is a moment later.
+struct Files(Memory, File);
+
+impl Source for Files {
+    fn root(&self) -> Result<Descriptor, oci::Error> {
+        self.0.root()
+    }
+
+    fn blob(&self, descriptor: &Descriptor, from: u64) -> Result<Box<dyn Read + Send + '_>, oci::Error> {
+        self.0.blob(descriptor, from)
+    }
+
+    fn blob_file(&self, _descriptor: &Descriptor) -> Result<Option<File>, oci::Error> {
+        Ok(Some(self.1.try_clone().unwrap()))
+    }
+
+    fn blob_path(&self, _descriptor: &Descriptor) -> Option<PathBuf> {
+        panic!("it would be opened by its name");
+    }
+}
+
+#[test]
+fn a_file_is_opened_once() {
+    let bytes = vec![0; LAYER_BYTES];
+    let copied: Failure = |_| panic!("it was copied");
+    let image = Memory::described(LAYER_MEDIA_TYPE, &bytes, &annotations(&bytes), Some(copied));
+    let mut file = tempfile::tempfile().unwrap();
+    io::Write::write_all(&mut file, &bytes).unwrap();
+    let source = Files(image, file);
+    let limits = Limits::default();
+    let options = Options::new("/nonexistent".as_ref(), &limits, &());
+    let found = verify::verify(&source, &source.0.images(), &options).unwrap();
+    // The digest is right, and zeros are no superblock.
+    assert_eq!(found[0][0].problems.iter().map(kind).collect::<Vec<_>>(), ["Superblock"]);
+}
+
+#[test]
+fn a_layout_gives_files_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = dir.path().join("blobs/sha256");
+    fs::create_dir_all(&blobs).unwrap();
+    fs::write(dir.path().join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    fs::write(dir.path().join("index.json"), r#"{"schemaVersion":2,"manifests":[]}"#).unwrap();
+    let source = oci::open(&ImageName::OciLayout { dir: dir.path().to_owned(), reference: None }).unwrap();
+    let layer = Descriptor::new(TAR, Digest::sha256(b"layer"), 5);
+    let path = blobs.join(layer.digest.to_string().replace("sha256:", ""));
+    assert!(matches!(source.blob_file(&layer), Err(oci::Error::Missing { .. })));
+    fs::write(&path, b"layer").unwrap();
+    let mut bytes = String::new();
+    source.blob_file(&layer).unwrap().unwrap().read_to_string(&mut bytes).unwrap();
+    assert_eq!(bytes, "layer");
+    fs::write(&path, b"layers").unwrap();
+    assert!(matches!(source.blob_file(&layer), Err(oci::Error::Size { found: 6, .. })));
+    fs::remove_file(&path).unwrap();
+    // Nobody writes to it: whoever waited for that would wait for ever.
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    assert!(matches!(source.blob_file(&layer), Err(oci::Error::Open { .. })));
 }
 
 #[test]

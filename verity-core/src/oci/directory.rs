@@ -78,6 +78,14 @@ impl Source for Directory {
         Ok(Box::new(Exactly::new(file, rest)))
     }
 
+    fn blob_file(&self, descriptor: &Descriptor) -> Result<Option<File>, Error> {
+        if self.index.document(descriptor).is_some() {
+            // What was read of it is what it is.
+            return Ok(None);
+        }
+        self.file(descriptor).map(|(_, file)| Some(file))
+    }
+
     fn blob_path(&self, descriptor: &Descriptor) -> Option<PathBuf> {
         self.file(descriptor).ok().map(|(path, _)| path)
     }

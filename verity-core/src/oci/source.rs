@@ -1,5 +1,6 @@
 //! Where blobs come from.
 
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
@@ -30,7 +31,18 @@ pub trait Source: Sync {
     /// [`Error::Missing`], [`Error::Size`], [`Error::Position`], and whatever the source answers.
     fn blob(&self, descriptor: &Descriptor, from: u64) -> Result<Box<dyn Read + Send + '_>, Error>;
 
-    /// A file that is exactly this blob, where there is one: for loop devices.
+    /// The blob, as long as its descriptor says, as an open file that is nothing else, where there is one: to be read at any place. It is *not* checked
+    /// against the digest, either.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Size`], [`Error::Open`].
+    fn blob_file(&self, descriptor: &Descriptor) -> Result<Option<File>, Error> {
+        let _ = descriptor;
+        Ok(None)
+    }
+
+    /// A file that is exactly this blob, where there is one: for loop devices. It may be another one by the time that it is opened; whoever reads
+    /// it himself takes [`Source::blob_file`].
     fn blob_path(&self, descriptor: &Descriptor) -> Option<PathBuf> {
         let _ = descriptor;
         None

@@ -223,7 +223,7 @@ fn one(source: &dyn Source, layer: &Layer, options: &Options<'_>) -> Result<Vec<
             with_tree(&file, &layer.descriptor, annotations, options, &observer)
         }
         LayerKind::Tar(_) => {
-            let blob = match blob(source, &layer.descriptor, options)? {
+            let blob = match given(source.blob(&layer.descriptor, 0), &layer.descriptor, options)? {
                 Ok(blob) => blob,
                 Err(problem) => return Ok(vec![problem]),
             };
@@ -249,7 +249,7 @@ fn one(source: &dyn Source, layer: &Layer, options: &Options<'_>) -> Result<Vec<
                 Err(error) => Ok(vec![Problem::Tar(error)]),
             }
         }
-        LayerKind::Other => match blob(source, &layer.descriptor, options)? {
+        LayerKind::Other => match given(source.blob(&layer.descriptor, 0), &layer.descriptor, options)? {
             Ok(blob) => {
                 let digested = digest_stream(blob, Some(&layer.descriptor.digest), &observer);
                 Ok(digest_problem(digested, &layer.descriptor)?.into_iter().collect())
@@ -259,14 +259,14 @@ fn one(source: &dyn Source, layer: &Layer, options: &Options<'_>) -> Result<Vec<
     }
 }
 
-/// A blob's bytes. That the source does not have it, or has another one in its place, is a problem of the image; that it cannot be asked is none.
-fn blob<'s>(
-    source: &'s dyn Source,
+/// What a source gives. That it does not have a blob, or has another one in its place, is a problem of the image; that it cannot be asked is none.
+fn given<T>(
+    answer: Result<T, ReadError>,
     descriptor: &Descriptor,
     options: &Options<'_>,
-) -> Result<Result<Box<dyn Read + Send + 's>, Problem>, Error> {
-    match source.blob(descriptor, 0) {
-        Ok(blob) => Ok(Ok(blob)),
+) -> Result<Result<T, Problem>, Error> {
+    match answer {
+        Ok(given) => Ok(Ok(given)),
         Err(error @ (ReadError::Missing { .. } | ReadError::Size { .. })) => Ok(Err(Problem::Blob(error))),
         // Sources have errors of their own for that.
         Err(_) if options.watcher.cancelled() => Err(tree::Error::Cancelled.into()),
@@ -280,18 +280,16 @@ fn file(
     descriptor: &Descriptor,
     options: &Options<'_>,
 ) -> Result<Result<File, Problem>, Error> {
-    // This also checks that it is there, and its size.
-    let mut blob = match blob(source, descriptor, options)? {
+    match given(source.blob_file(descriptor), descriptor, options)? {
+        Ok(Some(file)) => return Ok(Ok(file)),
+        Ok(None) => {}
+        Err(problem) => return Ok(Err(problem)),
+    }
+    let mut blob = match given(source.blob(descriptor, 0), descriptor, options)? {
         Ok(blob) => blob,
         Err(problem) => return Ok(Err(problem)),
     };
     let layer = || descriptor.digest.clone();
-    if let Some(path) = source.blob_path(descriptor) {
-        return match File::open(path) {
-            Ok(file) => Ok(Ok(file)),
-            Err(source) => Err(Error::Read { layer: layer(), source }),
-        };
-    }
     let scratch = |source| Error::Scratch { layer: layer(), source };
     let mut copy = tempfile::tempfile_in(options.scratch).map_err(scratch)?;
     let mut buffer = vec![0; 256 * 1024];

@@ -26,6 +26,7 @@ fn options() -> Options {
         longest: Duration::from_secs(2),
         connect: Duration::from_secs(10),
         silence: Duration::from_secs(10),
+        ..Retries::default()
     };
     options
 }
@@ -151,6 +152,55 @@ fn a_blob_that_falls_silent_is_asked_for_again() {
     let registry = open(&server.host(), impatient());
     assert_eq!(read(&registry, &descriptor(&bytes), 0).unwrap(), bytes);
     assert_eq!(server.requests().iter().map(start).collect::<Vec<_>>(), [0, 50_000]);
+}
+
+/// An answer that comes byte by byte.
+fn dribble(stream: &mut std::net::TcpStream, headers: &[(&str, &str)], body: &[u8]) {
+    answer(stream, 200, headers, b"");
+    for byte in body {
+        // Until the client goes.
+        if io::Write::write_all(stream, &[*byte]).is_err() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn what_comes_too_slowly_is_given_up() {
+    let bytes = content(10_000);
+    let body = bytes.clone();
+    let server = Server::new(move |_, stream| dribble(stream, &[("content-length", "10000")], &body));
+    let mut options = options();
+    options.retries.times = 1;
+    options.retries.silence = Duration::from_secs(1);
+    match read(&open(&server.host(), options), &descriptor(&bytes), 0) {
+        Err(Error::GivenUp { source, .. }) => assert!(matches!(*source, Error::Slow { .. }), "{source}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[test]
+fn a_document_is_not_waited_for_longer_than_it_takes() {
+    let length = "1000000";
+    let headers = [("content-type", MANIFEST), ("content-length", length)];
+    let server = Server::new(move |_, stream| dribble(stream, &headers, &content(1_000_000)));
+    let mut options = options();
+    options.retries.times = 1;
+    // However slow.
+    options.retries.slowest = 0;
+    options.retries.document = Duration::from_secs(1);
+    match root_error(&server.host(), options) {
+        Error::Slow { bytes, waited, .. } => {
+            assert!(
+                (1..1_000_000).contains(&bytes) && waited >= Duration::from_secs(1),
+                "{bytes} {waited:?}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(server.requests().len(), 2);
 }
 
 #[test]

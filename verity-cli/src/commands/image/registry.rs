@@ -144,7 +144,7 @@ pub(super) fn failure(error: &Error) -> Failure {
         Error::Length { .. } | Error::Range { .. } => {
             failure.hint("the registry, or what stands before it, is broken; try again, or another one")
         }
-        Error::Connection { .. } | Error::TimedOut { .. } | Error::GivenUp { .. } => {
+        Error::Connection { .. } | Error::TimedOut { .. } | Error::Slow { .. } | Error::GivenUp { .. } => {
             failure.hint("check the network, and try again")
         }
         Error::Status { status, .. } if *status >= 500 => failure.hint("the registry is in trouble; try again later"),

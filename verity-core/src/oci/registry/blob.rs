@@ -175,7 +175,8 @@ impl Stream {
             // The bytes show whether anybody listens.
             let _ = self.give.send(Message::Started);
         }
-        while let Some(mut bytes) = self.session.transport().chunk(&mut response).await? {
+        let mut pace = self.session.transport().pace(self.size);
+        while let Some(mut bytes) = self.session.transport().chunk(&mut response, &mut pace).await? {
             let known = usize::try_from(skip).unwrap_or(usize::MAX).min(bytes.len());
             bytes.advance(known);
             skip -= known as u64;

@@ -94,6 +94,16 @@ pub enum Error {
         /// How long.
         waited: Duration,
     },
+    /// Bytes come, and too slowly to be waited for.
+    #[error("host {host}: reading: {bytes} bytes in {} s, which is too slow", waited.as_secs_f32())]
+    Slow {
+        /// The host, and the port if one is given.
+        host: String,
+        /// How many bytes came.
+        bytes: u64,
+        /// How long they were waited for.
+        waited: Duration,
+    },
     /// Who asks is not known, or must not see it: 401 or 403.
     #[error("{name}: access is denied (HTTP status {status}), with {origin}")]
     Denied {
@@ -269,7 +279,7 @@ impl Error {
     /// Whether it may go better when it is tried again. A host that was never reached is not there (`reached`); one that was may be restarting.
     pub(super) fn is_transient(&self, reached: bool) -> bool {
         match self {
-            Self::RateLimited { .. } => true,
+            Self::RateLimited { .. } | Self::Slow { .. } => true,
             Self::Connection { what, .. } => reached || *what != CONNECTING,
             Self::TimedOut { .. } | Self::Refused { .. } | Self::UnknownHost { .. } => reached,
             Self::Tls { certificate, .. } => reached && !certificate,

@@ -15,6 +15,7 @@ mod challenge;
 mod credentials;
 mod error;
 mod helper;
+mod pace;
 mod retry;
 mod runtime;
 mod session;
@@ -107,6 +108,12 @@ pub struct Retries {
     pub connect: Duration,
     /// How long nothing may come on a connection; a minute by default.
     pub silence: Duration,
+    /// How many bytes a second have to come, so that the waits for them add up to no more than [`Self::silence`] above that; 1024 by default, 0 for any.
+    /// What the reader does not take yet is not waited for.
+    pub slowest: u64,
+    /// How long the waits for a document's bytes may be in all, and for those of any other blob that is no larger than [`DOCUMENT_MAX`]; five minutes by
+    /// default.
+    pub document: Duration,
 }
 
 impl Default for Retries {
@@ -117,6 +124,8 @@ impl Default for Retries {
             longest: Duration::from_secs(60),
             connect: Duration::from_secs(20),
             silence: Duration::from_secs(60),
+            slowest: 1024,
+            document: Duration::from_secs(300),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
@@ -10,7 +10,8 @@ use reqwest::{Client, NoProxy, Proxy, RequestBuilder, Response, StatusCode, Url,
 use tokio::time::timeout;
 
 use super::error::{CONNECTING, Error};
-use super::{Options, Tls, tls};
+use super::pace::Pace;
+use super::{Options, Retries, Tls, tls};
 
 /// How often a request is sent elsewhere.
 const REDIRECTS_MAX: u32 = 5;
@@ -20,8 +21,7 @@ const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
 
 pub(super) struct Transport {
     client: Client,
-    connect: Duration,
-    silence: Duration,
+    retries: Retries,
     /// Whether what was secured may go on in the clear.
     any: bool,
 }
@@ -57,8 +57,7 @@ impl Transport {
             host: "registries".to_owned(),
             problem: innermost(&error).to_string(),
         })?;
-        let retries = options.retries;
-        Ok(Self { client, connect: retries.connect, silence: retries.silence, any: !verify })
+        Ok(Self { client, retries: options.retries, any: !verify })
     }
 
     /// Gets `url`. `authorization` is shown to its host alone.
@@ -117,30 +116,41 @@ impl Transport {
 
     async fn send(&self, request: RequestBuilder, url: &Url) -> Result<Response, Error> {
         // It connects first, and that has a limit of its own.
-        let waited = self.connect.saturating_add(self.silence);
+        let waited = self.retries.connect.saturating_add(self.retries.silence);
         match timeout(waited, request.send()).await {
             Ok(sent) => sent.map_err(|error| self.classify(&error, url, "asking")),
             Err(_) => Err(Error::TimedOut { host: host_of(url), what: "waiting for an answer", waited }),
         }
     }
 
+    /// How slowly an answer of at most so many bytes may come.
+    pub(super) fn pace(&self, bytes: u64) -> Pace {
+        Pace::new(&self.retries, bytes)
+    }
+
     /// The next bytes of an answer's body.
-    pub(super) async fn chunk(&self, response: &mut Response) -> Result<Option<bytes::Bytes>, Error> {
-        let chunk = timeout(self.silence, response.chunk()).await;
-        match chunk {
-            Ok(Ok(chunk)) => Ok(chunk),
-            Ok(Err(error)) => Err(self.classify(&error, response.url(), "reading")),
-            Err(_) => {
-                let host = host_of(response.url());
-                Err(Error::TimedOut { host, what: "reading", waited: self.silence })
+    pub(super) async fn chunk(
+        &self,
+        response: &mut Response,
+        pace: &mut Pace,
+    ) -> Result<Option<bytes::Bytes>, Error> {
+        let begin = Instant::now();
+        match timeout(pace.wait(), response.chunk()).await {
+            Ok(Ok(chunk)) => {
+                let bytes = chunk.as_ref().map_or(0, bytes::Bytes::len);
+                pace.came(bytes as u64, begin.elapsed());
+                Ok(chunk)
             }
+            Ok(Err(error)) => Err(self.classify(&error, response.url(), "reading")),
+            Err(_) => Err(pace.overdue(host_of(response.url()))),
         }
     }
 
     /// An answer's body, of at most `most` bytes; `None` if it has more.
     pub(super) async fn body(&self, mut response: Response, most: u64) -> Result<Option<Vec<u8>>, Error> {
         let mut body = Vec::new();
-        while let Some(bytes) = self.chunk(&mut response).await? {
+        let mut pace = self.pace(most);
+        while let Some(bytes) = self.chunk(&mut response, &mut pace).await? {
             if (body.len() + bytes.len()) as u64 > most {
                 return Ok(None);
             }
@@ -178,7 +188,7 @@ impl Transport {
             cause = found.source();
         }
         if error.is_timeout() {
-            return Error::TimedOut { host, what: CONNECTING, waited: self.connect };
+            return Error::TimedOut { host, what: CONNECTING, waited: self.retries.connect };
         }
         let what = if error.is_connect() { CONNECTING } else { what };
         Error::Connection { host, what, problem: innermost(error).to_string() }
