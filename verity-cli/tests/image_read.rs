@@ -21,6 +21,7 @@ tests! {
     docker_archives_that_lie_are_refused: [];
     archives_that_were_cut_off_are_refused: [];
     failures_have_codes_and_hints: [];
+    a_layer_is_hashed_once_however_often_it_is_listed: [];
     what_an_index_says_of_many_images_is_kept_once: [];
 }
 
@@ -415,4 +416,36 @@ fn what_an_index_says_of_many_images_is_kept_once() {
         "{}",
         run.stderr
     );
+}
+
+/// A gzip file with a comment that does not end within the first bytes, which is all that is looked at before it is hashed.
+fn packed(bytes: usize) -> Vec<u8> {
+    let mut packed = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+    packed.resize(bytes, 7);
+    packed
+}
+
+fn docker_archive(layer: &[u8], mentions: usize) -> Vec<u8> {
+    let id = digest(layer);
+    let rootfs = json!({"type": "layers", "diff_ids": vec![id; mentions]});
+    let config = json!({"os": "linux", "architecture": "amd64", "rootfs": rootfs}).to_string();
+    let list = list(&Value::Null, &vec!["l.tgz"; mentions]);
+    archive(&[("l.tgz", layer), ("c.json", config.as_bytes()), ("manifest.json", &list)])
+}
+
+/// Hashed as often as it is listed, it would be twenty thousand mebibytes.
+fn a_layer_is_hashed_once_however_often_it_is_listed() {
+    let sandbox = Sandbox::new();
+    let layer = packed(2 << 20);
+    sandbox.write("d.tar", &docker_archive(&layer, 10_000));
+    let mut shell = sandbox.command("sh", "");
+    // Seconds of the processor.
+    let script = "ulimit -t 30; exec \"$0\" image ls docker-archive:d.tar --json";
+    let run = Run::of(shell.args(["-c", script, env!("CARGO_BIN_EXE_verity")]));
+    assert_eq!(run.code, Some(0), "{:?} {}", run.signal, run.stderr);
+    assert_eq!(run.json()["images"][0]["layer_count"], 10_000);
+    sandbox.write("d.tar", &docker_archive(&layer, 10_001));
+    let refused = sandbox.verity("image ls docker-archive:d.tar");
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("more than 10000 layers in an archive"), "{refused:?}");
 }

@@ -24,10 +24,13 @@ use super::media;
 use super::name::{Reference, RegistryName};
 use super::positions::Extent;
 use super::source::{DOCUMENT_MAX, Source, from_memory};
-use crate::layer::{Compression, Digest, sha256_of};
+use crate::layer::{Compression, Digest};
+use crate::progress::Observer;
 
 /// The list of the images.
 const LIST: &str = "manifest.json";
+/// The most layers that all images of an archive may have together.
+const LAYERS_MAX: u64 = 10_000;
 
 /// An image in the list.
 #[derive(Deserialize)]
@@ -56,10 +59,17 @@ struct Found {
     entries: Vec<spec::Descriptor>,
     documents: BTreeMap<Digest, Vec<u8>>,
     layers: BTreeMap<Digest, Extent>,
+    /// What files hash to, by where they lie: images have layers in common, and one image may list one of them many times.
+    hashed: BTreeMap<Extent, Digest>,
+    mentions: u64,
 }
 
 impl DockerArchive {
-    pub(super) fn open(path: &Path, reference: Option<&Reference>) -> Result<Self, Error> {
+    pub(super) fn open(
+        path: &Path,
+        reference: Option<&Reference>,
+        observer: &dyn Observer,
+    ) -> Result<Self, Error> {
         let tar = Tar::open(path, "Docker archive")?;
         if tar.find(LIST)?.is_none() {
             let problem = match tar.find("repositories")? {
@@ -75,7 +85,7 @@ impl DockerArchive {
         let mut found = Found::default();
         let mut bytes = 0;
         for item in &items {
-            bytes += found.add(&tar, item)?;
+            bytes += found.add(&tar, item, observer)?;
             if bytes > media::DOCUMENTS_MAX {
                 return Err(Error::TooMany { what: "bytes of documents", limit: media::DOCUMENTS_MAX });
             }
@@ -95,12 +105,12 @@ fn text(document: Result<String, oci_spec::OciSpecError>) -> Result<Vec<u8>, Err
 
 impl Found {
     /// Takes in an image. The answer is how many bytes its documents have.
-    fn add(&mut self, tar: &Tar, item: &Item) -> Result<u64, Error> {
+    fn add(&mut self, tar: &Tar, item: &Item, observer: &dyn Observer) -> Result<u64, Error> {
         let config = tar.document(&item.config, DOCUMENT_MAX)?;
         let digest = Digest::sha256(&config);
         check_name(&item.config, &digest)?;
         let contents = Contents::parse(&digest, &config)?;
-        let layers = self.layers(tar, item, &contents.diff_ids)?;
+        let layers = self.layers(tar, item, &contents.diff_ids, observer)?;
         let manifest = spec::ImageManifestBuilder::default()
             .schema_version(spec::SCHEMA_VERSION)
             .media_type(media::MANIFEST)
@@ -133,12 +143,17 @@ impl Found {
         tar: &Tar,
         item: &Item,
         diff_ids: &[Digest],
+        observer: &dyn Observer,
     ) -> Result<Vec<spec::Descriptor>, Error> {
         let (layers, found) = (item.layers.len(), diff_ids.len());
         if layers != found {
             return Err(
                 tar.refused(format!("{LIST} lists {layers} layers, and the configuration {found} diffIDs"))
             );
+        }
+        self.mentions += layers as u64;
+        if self.mentions > LAYERS_MAX {
+            return Err(Error::TooMany { what: "layers in an archive", limit: LAYERS_MAX });
         }
         let mut descriptors = Vec::with_capacity(layers);
         for (name, diff_id) in item.layers.iter().zip(diff_ids) {
@@ -155,7 +170,11 @@ impl Found {
                 media_type: format!("tar compressed with {name}"),
             })?;
             if compression != Compression::None {
-                claim.digest = sha256_of(tar.read(extent, &claim, 0)?).map_err(read)?;
+                claim.digest = match self.hashed.get(&extent) {
+                    Some(digest) => digest.clone(),
+                    None => tar.digest(extent, observer).map_err(read)?.ok_or(Error::Cancelled)?,
+                };
+                self.hashed.insert(extent, claim.digest.clone());
             }
             claim.media_type = media::layer(compression).to_owned();
             // Of two files that claim to be one the first is read, and then it is seen which it is.

@@ -202,6 +202,9 @@ pub enum Error {
         /// What is wrong.
         source: AnnotationError,
     },
+    /// The observer cancelled.
+    #[error("cancelled")]
+    Cancelled,
     /// A registry, where only what is on this machine is read.
     #[error("{name} is in a registry, which is not read here")]
     Registry {

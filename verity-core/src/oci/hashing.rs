@@ -1,6 +1,5 @@
-//! Digests of blobs that are files.
+//! Digests of blobs that are files, or parts of files.
 
-use std::fs::File;
 use std::io;
 
 use crate::io::ReadAt;
@@ -12,7 +11,7 @@ const PIECE: usize = 256 * 1024;
 
 /// The digest and size of a file; `None` if the observer cancelled. The digest is sha256, or of the algorithm of `expected`.
 pub(super) fn digest(
-    file: &File,
+    file: &impl ReadAt,
     expected: Option<&Digest>,
     observer: &dyn Observer,
 ) -> io::Result<Option<(Digest, u64)>> {

@@ -2,10 +2,14 @@
 
 use clap::Args;
 use verity_core::oci::{self, Error, ImageName, Images, Platform, Platforms, Source};
+use verity_core::progress::Observer;
+use verity_core::tree;
 
 use super::registry::{self, RegistryOptions};
 use crate::cli::values;
+use crate::commands::engine;
 use crate::failure::{Code, Failure};
+use crate::interrupt;
 
 /// Which images of a source are meant.
 #[derive(Args, Clone, Debug)]
@@ -55,9 +59,18 @@ pub(super) fn open(name: &ImageName, registry: &RegistryOptions) -> Result<Box<d
     }
 }
 
+/// Stops at a signal.
+struct Interruptible;
+
+impl Observer for Interruptible {
+    fn cancelled(&self) -> bool {
+        interrupt::received().is_some()
+    }
+}
+
 /// Opens a layout or an archive.
 pub(super) fn open_files(name: &ImageName) -> Result<Box<dyn Source>, Failure> {
-    oci::open(name).map_err(|error| failed(&error).within(name))
+    oci::open_with(name, &Interruptible).map_err(|error| failed(&error).within(name))
 }
 
 /// Finds the images of a source.
@@ -89,6 +102,7 @@ pub(super) fn failed(error: &Error) -> Failure {
                 .hint("the copy is damaged, or was changed while it was read: copy the image again")
         }),
         Error::Other(other) => other.downcast_ref().map_or(failure, registry::failure),
+        Error::Cancelled => engine::failure(&tree::Error::Cancelled, |_| String::new()),
         Error::Missing { .. } => {
             failure.code(Code::NoDevice).hint("the copy is not whole: copy the image again")
         }
