@@ -21,6 +21,7 @@ tests! {
     docker_archives_that_lie_are_refused: [];
     archives_that_were_cut_off_are_refused: [];
     failures_have_codes_and_hints: [];
+    docker_archives_of_very_many_names_are_refused: [];
     a_layer_is_hashed_once_however_often_it_is_listed: [];
     what_an_index_says_of_many_images_is_kept_once: [];
 }
@@ -448,4 +449,26 @@ fn a_layer_is_hashed_once_however_often_it_is_listed() {
     let refused = sandbox.verity("image ls docker-archive:d.tar");
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.stderr.contains("more than 10000 layers in an archive"), "{refused:?}");
+}
+
+/// What four mebibytes of names would take, or a long platform with each of a thousand names.
+fn docker_archives_of_very_many_names_are_refused() {
+    let sandbox = Sandbox::new();
+    let layer = tar(1, &[100]);
+    let long = json!({
+        "os": "x".repeat(3 << 20),
+        "architecture": "amd64",
+        "rootfs": {"type": "layers", "diff_ids": [digest(&layer)]},
+    });
+    let long = long.to_string().into_bytes();
+    for (config, names, word) in [
+        (&config(&[&layer]), 600_000, "more than 10000 images and names in manifest.json"),
+        (&long, 1000, "an index of the images that manifest.json lists, with their names and platforms"),
+    ] {
+        let list = list(&json!(vec!["a:1"; names]), &["l.tar"]);
+        sandbox.write("d.tar", &archive(&[("l.tar", &layer), ("c.json", config), ("manifest.json", &list)]));
+        let refused = within(&sandbox, 1 << 20, "ls docker-archive:d.tar");
+        assert_eq!(refused.code, Some(1), "{word}: {:?} {}", refused.signal, refused.stderr);
+        assert!(refused.stderr.contains(word), "{word}: {}", refused.stderr);
+    }
 }

@@ -32,6 +32,11 @@ const LIST: &str = "manifest.json";
 /// The most layers that all images of an archive may have together.
 const LAYERS_MAX: u64 = 10_000;
 
+/// The most images and names that the list may have.
+const NAMES_MAX: u64 = 10_000;
+/// What an entry of an index has beside its name and what all entries of an image have, in bytes; rather too many.
+const ENTRY_BYTES: u64 = 128;
+
 /// An image in the list.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -62,6 +67,8 @@ struct Found {
     /// What files hash to, by where they lie: images have layers in common, and one image may list one of them many times.
     hashed: BTreeMap<Extent, Digest>,
     mentions: u64,
+    /// Bytes of the index's entries.
+    listed: u64,
 }
 
 impl DockerArchive {
@@ -82,6 +89,10 @@ impl DockerArchive {
         }
         let list = format!("{LIST} of {}", tar.place());
         let items: Vec<Item> = document::parse(&list, &tar.document(LIST, DOCUMENT_MAX)?)?;
+        let names: u64 = items.iter().map(|item| item.repo_tags.len().max(1) as u64).sum();
+        if names > NAMES_MAX {
+            return Err(Error::TooMany { what: "images and names in manifest.json", limit: NAMES_MAX });
+        }
         let mut found = Found::default();
         let mut bytes = 0;
         for item in &items {
@@ -90,9 +101,10 @@ impl DockerArchive {
                 return Err(Error::TooMany { what: "bytes of documents", limit: media::DOCUMENTS_MAX });
             }
         }
+        let entries = found.entries.iter().map(Descriptor::try_from).collect::<Result<_, _>>()?;
         let index =
             spec::ImageIndexBuilder::default().schema_version(spec::SCHEMA_VERSION).manifests(found.entries);
-        let index = TopIndex::parse(&tar.place(), text(index.build().and_then(|index| index.to_string()))?)?;
+        let index = TopIndex::new(text(index.build().and_then(|index| index.to_string()))?, entries);
         let Found { documents, layers, .. } = found;
         Ok(Self { tar, index, reference: reference.cloned(), documents, layers })
     }
@@ -121,20 +133,35 @@ impl Found {
         let bytes = config.len() as u64 + manifest.len() as u64;
         let mut entry = described(media::MANIFEST, &manifest_digest, manifest.len() as u64)?;
         entry.set_platform(contents.platform.as_ref().map(platform));
+        let common = serde_json::to_vec(&entry).map_err(|error| Error::Other(Box::new(error)))?.len() as u64;
         for tag in &item.repo_tags {
             // In full, so that names that mean the same are the same.
             let name: RegistryName =
                 tag.parse().map_err(|error: super::NameError| tar.refused(error.to_string()))?;
+            let name = name.to_string();
+            self.list(tar, common + name.len() as u64)?;
             let mut entry = entry.clone();
-            entry.set_annotations(Some(HashMap::from([(NAME.to_owned(), name.to_string())])));
+            entry.set_annotations(Some(HashMap::from([(NAME.to_owned(), name)])));
             self.entries.push(entry);
         }
         if item.repo_tags.is_empty() {
+            self.list(tar, common)?;
             self.entries.push(entry);
         }
         self.documents.insert(digest, config);
         self.documents.insert(manifest_digest, manifest);
         Ok(bytes)
+    }
+
+    /// Counts an entry of the index, which is a document like others: what all of its names share (a platform, in the configuration's words) is in each.
+    fn list(&mut self, tar: &Tar, bytes: u64) -> Result<(), Error> {
+        self.listed += bytes + ENTRY_BYTES;
+        if self.listed > DOCUMENT_MAX - ENTRY_BYTES {
+            return Err(tar.refused(format!(
+                "an index of the images that {LIST} lists, with their names and platforms, would have more than {DOCUMENT_MAX} bytes"
+            )));
+        }
+        Ok(())
     }
 
     /// The descriptors of an image's layers.
