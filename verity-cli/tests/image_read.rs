@@ -21,6 +21,7 @@ tests! {
     docker_archives_that_lie_are_refused: [];
     archives_that_were_cut_off_are_refused: [];
     failures_have_codes_and_hints: [];
+    long_names_and_platforms_are_clipped: [];
     docker_archives_of_very_many_names_are_refused: [];
     a_layer_is_hashed_once_however_often_it_is_listed: [];
     what_an_index_says_of_many_images_is_kept_once: [];
@@ -471,4 +472,22 @@ fn docker_archives_of_very_many_names_are_refused() {
         assert_eq!(refused.code, Some(1), "{word}: {:?} {}", refused.signal, refused.stderr);
         assert!(refused.stderr.contains(word), "{word}: {}", refused.stderr);
     }
+}
+
+fn long_names_and_platforms_are_clipped() {
+    let sandbox = Sandbox::new();
+    let layout = Layout::new(&sandbox, "src");
+    let (name, os) = ("n".repeat(70_000), "o".repeat(70_000));
+    let mut image = layout.image("amd64", &[&tar(1, &[100])]);
+    image["annotations"] = json!({"org.opencontainers.image.ref.name": name});
+    image["platform"] = json!({"os": os, "architecture": "amd64"});
+    let index = json!({"schemaVersion": 2, "manifests": [image]});
+    sandbox.write("src/index.json", index.to_string().as_bytes());
+    let (short_name, short_os) = (format!("{}...", "n".repeat(128)), format!("{}...", "o".repeat(128)));
+    let table = sandbox.verity("image ls oci:src").success();
+    assert!(table.contains(&format!("\n{short_name}  {short_os}  ")), "{table}");
+    let paragraph = sandbox.verity("image inspect oci:src").success();
+    assert!(paragraph.starts_with(&format!("Image oci:src ({short_name})\n")), "{paragraph}");
+    // Programs get all of it.
+    assert_eq!(references(&sandbox, "oci:src"), [name]);
 }

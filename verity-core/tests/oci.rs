@@ -323,3 +323,12 @@ fn hashing_the_layers_of_an_archive_can_be_cancelled() {
     let found = images(&*open(&name).unwrap(), &Platforms::All).unwrap();
     assert_eq!(found.images[0].layers[0].descriptor.digest, Digest::sha256(&layer));
 }
+
+#[test]
+fn of_many_platforms_a_message_shows_some() {
+    let layout = Layout::new();
+    let long = "x".repeat(1000);
+    layout.index(&(10..40).map(|n| layout.image(&platform(&format!("{n}{long}")))).collect::<Vec<_>>());
+    let error = layout.for_platform("linux/s390x").unwrap_err().to_string();
+    assert!(error.ends_with(" and 10 more") && error.len() < 20 * 300, "{error}");
+}
