@@ -370,6 +370,12 @@ fn failures_have_codes_and_hints() {
         ("ls oci:src:nothing", 4, r#"there are: "base", "patched", "multi""#),
         ("ls src", 1, "is no image name"),
         ("ls oci:src --platform amd64", 1, "is no platform"),
+        ("ls oci:src --authfile nowhere", 1, "--authfile is for registries"),
+        ("build oci:src oci:dst --no-creds", 1, "--no-creds is for registries"),
+        ("verify oci:src --cert-dir nowhere", 1, "--cert-dir is for registries"),
+        ("inspect oci:src --base oci:src --tls-verify=false", 1, "--tls-verify is for registries"),
+        // Nobody listens there.
+        ("inspect oci:src:base --base docker://127.0.0.1:1/x --tls-verify=false", 4, "127.0.0.1:1"),
         ("inspect oci-archive:src", 4, "no regular file"),
         ("inspect oci:src --base oci:nowhere", 4, "nowhere"),
     ] {

@@ -40,13 +40,15 @@ impl PlatformOptions {
 }
 
 impl SourceArguments {
-    /// Opens the source and finds the images in it.
-    pub(super) fn images(&self) -> Result<Images, Failure> {
-        images(&*self.open()?, &self.image, &self.platforms.wanted())
+    /// Opens the source and finds the images in it; `other` is an image that is going to be opened with the same options.
+    pub(super) fn images(&self, other: Option<&ImageName>) -> Result<Images, Failure> {
+        self.registry.refuse_unused(std::iter::once(&self.image).chain(other))?;
+        images(&*open(&self.image, &self.registry)?, &self.image, &self.platforms.wanted())
     }
 
     /// Opens the source.
     pub(super) fn open(&self) -> Result<Box<dyn Source>, Failure> {
+        self.registry.refuse_unused(std::iter::once(&self.image))?;
         open(&self.image, &self.registry)
     }
 }
