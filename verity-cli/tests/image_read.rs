@@ -21,6 +21,9 @@ tests! {
     docker_archives_that_lie_are_refused: [];
     archives_that_were_cut_off_are_refused: [];
     failures_have_codes_and_hints: [];
+    long_names_and_platforms_are_clipped: [];
+    docker_archives_of_very_many_names_are_refused: [];
+    a_layer_is_hashed_once_however_often_it_is_listed: [];
     what_an_index_says_of_many_images_is_kept_once: [];
 }
 
@@ -367,6 +370,12 @@ fn failures_have_codes_and_hints() {
         ("ls oci:src:nothing", 4, r#"there are: "base", "patched", "multi""#),
         ("ls src", 1, "is no image name"),
         ("ls oci:src --platform amd64", 1, "is no platform"),
+        ("ls oci:src --authfile nowhere", 1, "--authfile is for registries"),
+        ("build oci:src oci:dst --no-creds", 1, "--no-creds is for registries"),
+        ("verify oci:src --cert-dir nowhere", 1, "--cert-dir is for registries"),
+        ("inspect oci:src --base oci:src --tls-verify=false", 1, "--tls-verify is for registries"),
+        // Nobody listens there.
+        ("inspect oci:src:base --base docker://127.0.0.1:1/x --tls-verify=false", 4, "127.0.0.1:1"),
         ("inspect oci-archive:src", 4, "no regular file"),
         ("inspect oci:src --base oci:nowhere", 4, "nowhere"),
     ] {
@@ -415,4 +424,76 @@ fn what_an_index_says_of_many_images_is_kept_once() {
         "{}",
         run.stderr
     );
+}
+
+/// A gzip file with a comment that does not end within the first bytes, which is all that is looked at before it is hashed.
+fn packed(bytes: usize) -> Vec<u8> {
+    let mut packed = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+    packed.resize(bytes, 7);
+    packed
+}
+
+fn docker_archive(layer: &[u8], mentions: usize) -> Vec<u8> {
+    let id = digest(layer);
+    let rootfs = json!({"type": "layers", "diff_ids": vec![id; mentions]});
+    let config = json!({"os": "linux", "architecture": "amd64", "rootfs": rootfs}).to_string();
+    let list = list(&Value::Null, &vec!["l.tgz"; mentions]);
+    archive(&[("l.tgz", layer), ("c.json", config.as_bytes()), ("manifest.json", &list)])
+}
+
+/// Hashed as often as it is listed, it would be twenty thousand mebibytes.
+fn a_layer_is_hashed_once_however_often_it_is_listed() {
+    let sandbox = Sandbox::new();
+    let layer = packed(2 << 20);
+    sandbox.write("d.tar", &docker_archive(&layer, 10_000));
+    let mut shell = sandbox.command("sh", "");
+    // Seconds of the processor.
+    let script = "ulimit -t 30; exec \"$0\" image ls docker-archive:d.tar --json";
+    let run = Run::of(shell.args(["-c", script, env!("CARGO_BIN_EXE_verity")]));
+    assert_eq!(run.code, Some(0), "{:?} {}", run.signal, run.stderr);
+    assert_eq!(run.json()["images"][0]["layer_count"], 10_000);
+    sandbox.write("d.tar", &docker_archive(&layer, 10_001));
+    let refused = sandbox.verity("image ls docker-archive:d.tar");
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("more than 10000 layers in an archive"), "{refused:?}");
+}
+
+/// What four mebibytes of names would take, or a long platform with each of a thousand names.
+fn docker_archives_of_very_many_names_are_refused() {
+    let sandbox = Sandbox::new();
+    let layer = tar(1, &[100]);
+    let long = json!({
+        "os": "x".repeat(3 << 20),
+        "architecture": "amd64",
+        "rootfs": {"type": "layers", "diff_ids": [digest(&layer)]},
+    });
+    let long = long.to_string().into_bytes();
+    for (config, names, word) in [
+        (&config(&[&layer]), 600_000, "more than 10000 images and names in manifest.json"),
+        (&long, 1000, "an index of the images that manifest.json lists, with their names and platforms"),
+    ] {
+        let list = list(&json!(vec!["a:1"; names]), &["l.tar"]);
+        sandbox.write("d.tar", &archive(&[("l.tar", &layer), ("c.json", config), ("manifest.json", &list)]));
+        let refused = within(&sandbox, 1 << 20, "ls docker-archive:d.tar");
+        assert_eq!(refused.code, Some(1), "{word}: {:?} {}", refused.signal, refused.stderr);
+        assert!(refused.stderr.contains(word), "{word}: {}", refused.stderr);
+    }
+}
+
+fn long_names_and_platforms_are_clipped() {
+    let sandbox = Sandbox::new();
+    let layout = Layout::new(&sandbox, "src");
+    let (name, os) = ("n".repeat(70_000), "o".repeat(70_000));
+    let mut image = layout.image("amd64", &[&tar(1, &[100])]);
+    image["annotations"] = json!({"org.opencontainers.image.ref.name": name});
+    image["platform"] = json!({"os": os, "architecture": "amd64"});
+    let index = json!({"schemaVersion": 2, "manifests": [image]});
+    sandbox.write("src/index.json", index.to_string().as_bytes());
+    let (short_name, short_os) = (format!("{}...", "n".repeat(128)), format!("{}...", "o".repeat(128)));
+    let table = sandbox.verity("image ls oci:src").success();
+    assert!(table.contains(&format!("\n{short_name}  {short_os}  ")), "{table}");
+    let paragraph = sandbox.verity("image inspect oci:src").success();
+    assert!(paragraph.starts_with(&format!("Image oci:src ({short_name})\n")), "{paragraph}");
+    // Programs get all of it.
+    assert_eq!(references(&sandbox, "oci:src"), [name]);
 }

@@ -6,11 +6,14 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use tempfile::TempDir;
+use verity_core::erofs::write::Attributes;
 use verity_core::layer::Digest;
+use verity_core::layer::tar::{EntryKind, Writer};
 use verity_core::oci::{
-    Descriptor, Error, ImageName, Images, LayerKind, Platforms, Reference, Source, images, open,
+    Descriptor, Error, ImageName, Images, LayerKind, Platforms, Reference, Source, images, open, open_with,
     read_document,
 };
+use verity_core::progress::Observer;
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -289,4 +292,43 @@ fn what_is_no_layout_says_why() {
     assert!(reason().contains("no regular file"), "{}", reason());
     let file = ImageName::OciLayout { dir: fifo, reference: None };
     assert!(open(&file).err().unwrap().to_string().contains("no directory"));
+}
+
+struct Impatient;
+
+impl Observer for Impatient {
+    fn cancelled(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn hashing_the_layers_of_an_archive_can_be_cancelled() {
+    let layer = [&[0x1f, 0x8b, 8][..], &[0; 600]].concat();
+    let config = format!(r#"{{"rootfs":{{"type":"layers","diff_ids":["sha256:{}"]}}}}"#, "0a".repeat(32));
+    let list = r#"[{"Config":"c.json","Layers":["l.tgz"]}]"#;
+    let mut writer = Writer::new(Vec::new());
+    for (name, bytes) in
+        [("l.tgz", &layer[..]), ("c.json", config.as_bytes()), ("manifest.json", list.as_bytes())]
+    {
+        let size = bytes.len() as u64;
+        let kind = EntryKind::File { size, data: std::iter::once(0..size).collect() };
+        writer.add(name.as_bytes(), &Attributes::default(), &kind, &mut &*bytes).unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("d.tar");
+    fs::write(&path, writer.finish().unwrap()).unwrap();
+    let name = ImageName::DockerArchive { path, reference: None };
+    assert!(matches!(open_with(&name, &Impatient).err(), Some(Error::Cancelled)));
+    let found = images(&*open(&name).unwrap(), &Platforms::All).unwrap();
+    assert_eq!(found.images[0].layers[0].descriptor.digest, Digest::sha256(&layer));
+}
+
+#[test]
+fn of_many_platforms_a_message_shows_some() {
+    let layout = Layout::new();
+    let long = "x".repeat(1000);
+    layout.index(&(10..40).map(|n| layout.image(&platform(&format!("{n}{long}")))).collect::<Vec<_>>());
+    let error = layout.for_platform("linux/s390x").unwrap_err().to_string();
+    assert!(error.ends_with(" and 10 more") && error.len() < 20 * 300, "{error}");
 }

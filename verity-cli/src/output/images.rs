@@ -38,8 +38,19 @@ pub(crate) fn passed_over(artifacts: u64) -> String {
     format!("{artifacts} {what} (an attestation, a signature or the like) and passed over")
 }
 
+/// How many characters of a stranger's word people are shown; a table has to be made for the longest one.
+const SHOWN_MAX: usize = 128;
+
+/// A stranger's word, as people are shown it.
+fn shown(word: &str) -> String {
+    let mut rest = word.chars();
+    let start: String = rest.by_ref().take(SHOWN_MAX).collect();
+    let end = if rest.next().is_some() { "..." } else { "" };
+    format!("{}{end}", start.escape_debug())
+}
+
 fn platform(image: &Image) -> String {
-    image.platform.as_ref().map_or("-".to_owned(), |platform| platform.to_string().escape_debug().to_string())
+    image.platform.as_ref().map_or("-".to_owned(), |platform| shown(&platform.to_string()))
 }
 
 fn layers_size(image: &Image) -> u64 {
@@ -51,7 +62,7 @@ pub(crate) fn listed(images: &Images) -> String {
     let head = ["REFERENCE", "PLATFORM", "LAYERS", "BYTES", "DIGEST"].map(str::to_owned);
     let rows = images.images.iter().map(|image| {
         [
-            image.reference.as_deref().map_or("-".to_owned(), |name| name.escape_debug().to_string()),
+            image.reference.as_deref().map_or("-".to_owned(), shown),
             platform(image),
             image.layers.len().to_string(),
             layers_size(image).to_string(),
@@ -101,7 +112,7 @@ fn one(inspected: &Inspected, compared: &Compared) -> String {
     let Compared { image, roles, base } = compared;
     let mut text = format!("Image {}", inspected.name);
     if let Some(reference) = &image.reference {
-        let _ = write!(text, " ({})", reference.escape_debug());
+        let _ = write!(text, " ({})", shown(reference));
     }
     text += "\n";
     line(&mut text, "Platform", platform(image));

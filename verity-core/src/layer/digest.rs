@@ -94,21 +94,6 @@ impl FromStr for Digest {
     }
 }
 
-/// The sha256 digest of what a reader has.
-#[cfg(feature = "oci")]
-pub(crate) fn sha256_of(mut reader: impl std::io::Read) -> std::io::Result<Digest> {
-    let mut hasher = Hasher::new(None);
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => return Ok(hasher.finish().sha256),
-            Ok(count) => hasher.update(&buffer[..count]),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
 /// Digests a stream.
 pub(crate) struct Hasher {
     sha256: Sha256,

@@ -31,9 +31,9 @@ use std::io::Read;
 pub use check::{Checked, check};
 pub use compare::{Compared, Difference, compare};
 pub use compression::Compression;
-pub use digest::{Digest, DigestError};
 #[cfg(feature = "oci")]
-pub(crate) use digest::{Hasher, sha256_of};
+pub(crate) use digest::Hasher;
+pub use digest::{Digest, DigestError};
 pub use error::{Error, Problem};
 pub use export::{ExportError, Exported, export, export_as_it_is, export_file, export_file_at};
 pub use identity::Identity;

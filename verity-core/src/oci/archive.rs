@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use super::descriptor::Descriptor;
 use super::directory::open;
 use super::error::Error;
+use super::hashing;
 use super::layout::{INDEX, MARKER, MARKER_MAX, TopIndex, blob_name, check_marker};
 use super::name::Reference;
 use super::positions::{Extent, Failure, Positions};
 use super::source::{DOCUMENT_MAX, Exactly, Source, from_memory, rest};
 use crate::io::{ReadAt, Window, usize_of};
-use crate::layer::Compression;
+use crate::layer::{Compression, Digest};
+use crate::progress::Observer;
 
 /// A tar, and where what lies in it.
 #[derive(Debug)]
@@ -73,6 +75,15 @@ impl Tar {
         let read = self.file.read_exact_at(&mut bytes, extent.offset);
         read.map_err(|source| Error::Open { path: self.path.clone(), source })?;
         Ok(bytes)
+    }
+
+    /// What a file hashes to; `None` if the observer cancelled.
+    pub(super) fn digest(&self, extent: Extent, observer: &dyn Observer) -> io::Result<Option<Digest>> {
+        let bytes = Window::new(&self.file, extent.offset..extent.offset + extent.size);
+        match hashing::digest(&bytes, None, observer)? {
+            Some((_, found)) if found != extent.size => Err(io::ErrorKind::UnexpectedEof.into()),
+            found => Ok(found.map(|(digest, _)| digest)),
+        }
     }
 
     /// The bytes of a file from `from` on.

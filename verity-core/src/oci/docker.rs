@@ -24,10 +24,18 @@ use super::media;
 use super::name::{Reference, RegistryName};
 use super::positions::Extent;
 use super::source::{DOCUMENT_MAX, Source, from_memory};
-use crate::layer::{Compression, Digest, sha256_of};
+use crate::layer::{Compression, Digest};
+use crate::progress::Observer;
 
 /// The list of the images.
 const LIST: &str = "manifest.json";
+/// The most layers that all images of an archive may have together.
+const LAYERS_MAX: u64 = 10_000;
+
+/// The most images and names that the list may have.
+const NAMES_MAX: u64 = 10_000;
+/// What an entry of an index has beside its name and what all entries of an image have, in bytes; rather too many.
+const ENTRY_BYTES: u64 = 128;
 
 /// An image in the list.
 #[derive(Deserialize)]
@@ -56,10 +64,19 @@ struct Found {
     entries: Vec<spec::Descriptor>,
     documents: BTreeMap<Digest, Vec<u8>>,
     layers: BTreeMap<Digest, Extent>,
+    /// What files hash to, by where they lie: images have layers in common, and one image may list one of them many times.
+    hashed: BTreeMap<Extent, Digest>,
+    mentions: u64,
+    /// Bytes of the index's entries.
+    listed: u64,
 }
 
 impl DockerArchive {
-    pub(super) fn open(path: &Path, reference: Option<&Reference>) -> Result<Self, Error> {
+    pub(super) fn open(
+        path: &Path,
+        reference: Option<&Reference>,
+        observer: &dyn Observer,
+    ) -> Result<Self, Error> {
         let tar = Tar::open(path, "Docker archive")?;
         if tar.find(LIST)?.is_none() {
             let problem = match tar.find("repositories")? {
@@ -72,17 +89,22 @@ impl DockerArchive {
         }
         let list = format!("{LIST} of {}", tar.place());
         let items: Vec<Item> = document::parse(&list, &tar.document(LIST, DOCUMENT_MAX)?)?;
+        let names: u64 = items.iter().map(|item| item.repo_tags.len().max(1) as u64).sum();
+        if names > NAMES_MAX {
+            return Err(Error::TooMany { what: "images and names in manifest.json", limit: NAMES_MAX });
+        }
         let mut found = Found::default();
         let mut bytes = 0;
         for item in &items {
-            bytes += found.add(&tar, item)?;
+            bytes += found.add(&tar, item, observer)?;
             if bytes > media::DOCUMENTS_MAX {
                 return Err(Error::TooMany { what: "bytes of documents", limit: media::DOCUMENTS_MAX });
             }
         }
+        let entries = found.entries.iter().map(Descriptor::try_from).collect::<Result<_, _>>()?;
         let index =
             spec::ImageIndexBuilder::default().schema_version(spec::SCHEMA_VERSION).manifests(found.entries);
-        let index = TopIndex::parse(&tar.place(), text(index.build().and_then(|index| index.to_string()))?)?;
+        let index = TopIndex::new(text(index.build().and_then(|index| index.to_string()))?, entries);
         let Found { documents, layers, .. } = found;
         Ok(Self { tar, index, reference: reference.cloned(), documents, layers })
     }
@@ -95,12 +117,12 @@ fn text(document: Result<String, oci_spec::OciSpecError>) -> Result<Vec<u8>, Err
 
 impl Found {
     /// Takes in an image. The answer is how many bytes its documents have.
-    fn add(&mut self, tar: &Tar, item: &Item) -> Result<u64, Error> {
+    fn add(&mut self, tar: &Tar, item: &Item, observer: &dyn Observer) -> Result<u64, Error> {
         let config = tar.document(&item.config, DOCUMENT_MAX)?;
         let digest = Digest::sha256(&config);
         check_name(&item.config, &digest)?;
         let contents = Contents::parse(&digest, &config)?;
-        let layers = self.layers(tar, item, &contents.diff_ids)?;
+        let layers = self.layers(tar, item, &contents.diff_ids, observer)?;
         let manifest = spec::ImageManifestBuilder::default()
             .schema_version(spec::SCHEMA_VERSION)
             .media_type(media::MANIFEST)
@@ -111,20 +133,35 @@ impl Found {
         let bytes = config.len() as u64 + manifest.len() as u64;
         let mut entry = described(media::MANIFEST, &manifest_digest, manifest.len() as u64)?;
         entry.set_platform(contents.platform.as_ref().map(platform));
+        let common = serde_json::to_vec(&entry).map_err(|error| Error::Other(Box::new(error)))?.len() as u64;
         for tag in &item.repo_tags {
             // In full, so that names that mean the same are the same.
             let name: RegistryName =
                 tag.parse().map_err(|error: super::NameError| tar.refused(error.to_string()))?;
+            let name = name.to_string();
+            self.list(tar, common + name.len() as u64)?;
             let mut entry = entry.clone();
-            entry.set_annotations(Some(HashMap::from([(NAME.to_owned(), name.to_string())])));
+            entry.set_annotations(Some(HashMap::from([(NAME.to_owned(), name)])));
             self.entries.push(entry);
         }
         if item.repo_tags.is_empty() {
+            self.list(tar, common)?;
             self.entries.push(entry);
         }
         self.documents.insert(digest, config);
         self.documents.insert(manifest_digest, manifest);
         Ok(bytes)
+    }
+
+    /// Counts an entry of the index, which is a document like others: what all of its names share (a platform, in the configuration's words) is in each.
+    fn list(&mut self, tar: &Tar, bytes: u64) -> Result<(), Error> {
+        self.listed += bytes + ENTRY_BYTES;
+        if self.listed > DOCUMENT_MAX - ENTRY_BYTES {
+            return Err(tar.refused(format!(
+                "an index of the images that {LIST} lists, with their names and platforms, would have more than {DOCUMENT_MAX} bytes"
+            )));
+        }
+        Ok(())
     }
 
     /// The descriptors of an image's layers.
@@ -133,12 +170,17 @@ impl Found {
         tar: &Tar,
         item: &Item,
         diff_ids: &[Digest],
+        observer: &dyn Observer,
     ) -> Result<Vec<spec::Descriptor>, Error> {
         let (layers, found) = (item.layers.len(), diff_ids.len());
         if layers != found {
             return Err(
                 tar.refused(format!("{LIST} lists {layers} layers, and the configuration {found} diffIDs"))
             );
+        }
+        self.mentions += layers as u64;
+        if self.mentions > LAYERS_MAX {
+            return Err(Error::TooMany { what: "layers in an archive", limit: LAYERS_MAX });
         }
         let mut descriptors = Vec::with_capacity(layers);
         for (name, diff_id) in item.layers.iter().zip(diff_ids) {
@@ -155,7 +197,11 @@ impl Found {
                 media_type: format!("tar compressed with {name}"),
             })?;
             if compression != Compression::None {
-                claim.digest = sha256_of(tar.read(extent, &claim, 0)?).map_err(read)?;
+                claim.digest = match self.hashed.get(&extent) {
+                    Some(digest) => digest.clone(),
+                    None => tar.digest(extent, observer).map_err(read)?.ok_or(Error::Cancelled)?,
+                };
+                self.hashed.insert(extent, claim.digest.clone());
             }
             claim.media_type = media::layer(compression).to_owned();
             // Of two files that claim to be one the first is read, and then it is seen which it is.

@@ -202,6 +202,9 @@ pub enum Error {
         /// What is wrong.
         source: AnnotationError,
     },
+    /// The observer cancelled.
+    #[error("cancelled")]
+    Cancelled,
     /// A registry, where only what is on this machine is read.
     #[error("{name} is in a registry, which is not read here")]
     Registry {
@@ -218,9 +221,17 @@ pub(super) fn clip(text: &str) -> String {
     text.chars().take(256).collect()
 }
 
+/// How many platforms a message shows.
+const PLATFORMS_SHOWN: usize = 20;
+
 fn words(platforms: &[Platform]) -> String {
-    let words = platforms.iter().map(|platform| platform.to_string().escape_debug().to_string());
-    words.collect::<Vec<_>>().join(", ")
+    let shown = platforms.iter().take(PLATFORMS_SHOWN);
+    let words: Vec<_> =
+        shown.map(|platform| clip(&platform.to_string()).escape_debug().to_string()).collect();
+    match platforms.len().saturating_sub(PLATFORMS_SHOWN) {
+        0 => words.join(", "),
+        more => format!("{} and {more} more", words.join(", ")),
+    }
 }
 
 fn list(front: &str, names: &[String]) -> String {

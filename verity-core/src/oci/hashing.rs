@@ -1,6 +1,5 @@
-//! Digests of blobs.
+//! Digests of blobs: files, parts of files, and streams.
 
-use std::fs::File;
 use std::io::{self, Read};
 
 use crate::io::ReadAt;
@@ -12,7 +11,7 @@ const PIECE: usize = 256 * 1024;
 
 /// The digest and size of a file, whoever else reads it; else as [`digest_stream`].
 pub(super) fn digest(
-    file: &File,
+    file: &impl ReadAt,
     expected: Option<&Digest>,
     observer: &dyn Observer,
 ) -> io::Result<Option<(Digest, u64)>> {
@@ -20,12 +19,12 @@ pub(super) fn digest(
 }
 
 /// A file, read on from a position of its own.
-struct Positioned<'f> {
-    file: &'f File,
+struct Positioned<'f, F> {
+    file: &'f F,
     offset: u64,
 }
 
-impl Read for Positioned<'_> {
+impl<F: ReadAt> Read for Positioned<'_, F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = ReadAt::read_at(self.file, buffer, self.offset)?;
         self.offset += count as u64;

@@ -9,7 +9,6 @@ use super::document;
 use super::error::{Error, clip};
 use super::media;
 use super::name::Reference;
-use super::source::DOCUMENT_MAX;
 use crate::layer::Digest;
 
 /// The file that says that a directory is a layout.
@@ -57,10 +56,13 @@ impl TopIndex {
     pub(super) fn parse(place: &str, bytes: Vec<u8>) -> Result<Self, Error> {
         let index = document::index(&format!("{INDEX} of {place}"), &bytes)?;
         let entries = index.manifests().iter().map(Descriptor::try_from).collect::<Result<_, _>>()?;
-        // What is read is at most some mebibytes.
-        let size = bytes.len() as u64;
-        debug_assert!(size <= DOCUMENT_MAX);
-        Ok(Self { descriptor: Descriptor::new(media::INDEX, Digest::sha256(&bytes), size), bytes, entries })
+        Ok(Self::new(bytes, entries))
+    }
+
+    /// One whose entries are known.
+    pub(super) fn new(bytes: Vec<u8>, entries: Vec<Descriptor>) -> Self {
+        let descriptor = Descriptor::new(media::INDEX, Digest::sha256(&bytes), bytes.len() as u64);
+        Self { descriptor, bytes, entries }
     }
 
     /// Its bytes, if it is what is asked for.

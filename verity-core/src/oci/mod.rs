@@ -36,5 +36,5 @@ pub use error::{Error, NameError};
 pub use image::{Config, Image, Images, Layer, LayerKind, Platforms};
 pub use name::{ImageName, Reference, RegistryName, RegistryReference};
 pub use resolve::images;
-pub use source::{DOCUMENT_MAX, Source, open, read_document};
+pub use source::{DOCUMENT_MAX, Source, open, open_with, read_document};
 pub use watcher::Watcher;

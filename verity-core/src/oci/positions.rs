@@ -19,7 +19,7 @@ pub(super) struct Positions {
 }
 
 /// The bytes of a file in a tar.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Extent {
     /// Where the first one is.
     pub(super) offset: u64,

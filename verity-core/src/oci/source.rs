@@ -11,6 +11,7 @@ use super::docker::DockerArchive;
 use super::error::Error;
 use super::name::ImageName;
 use crate::io::usize_of;
+use crate::progress::Observer;
 
 /// The most bytes that an index, a manifest or a configuration may have: 4 MiB, as registries have it.
 pub const DOCUMENT_MAX: u64 = 4 << 20;
@@ -79,11 +80,19 @@ pub fn read_document(source: &dyn Source, descriptor: &Descriptor) -> Result<Vec
 /// # Errors
 /// [`Error`]: what is not there, or not what it should be. Registries have functions of their own.
 pub fn open(name: &ImageName) -> Result<Box<dyn Source>, Error> {
+    open_with(name, &())
+}
+
+/// As [`open`], with an observer that can cancel: layers of a docker-archive that are compressed are digested when it is opened.
+///
+/// # Errors
+/// As [`open`], and [`Error::Cancelled`].
+pub fn open_with(name: &ImageName, observer: &dyn Observer) -> Result<Box<dyn Source>, Error> {
     Ok(match name {
         ImageName::OciLayout { dir, reference } => Box::new(Directory::open(dir, reference.as_ref())?),
         ImageName::OciArchive { path, reference } => Box::new(Archive::open(path, reference.as_ref())?),
         ImageName::DockerArchive { path, reference } => {
-            Box::new(DockerArchive::open(path, reference.as_ref())?)
+            Box::new(DockerArchive::open(path, reference.as_ref(), observer)?)
         }
         ImageName::Registry(name) => return Err(Error::Registry { name: name.to_string() }),
     })

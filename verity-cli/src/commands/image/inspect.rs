@@ -95,7 +95,7 @@ impl Compared {
 }
 
 pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Failure> {
-    let Images { images, artifacts, .. } = arguments.source.images()?;
+    let Images { images, artifacts, .. } = arguments.source.images(arguments.base.as_ref())?;
     let bases = match &arguments.base {
         None => None,
         Some(name) => {

@@ -36,7 +36,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Failure> {
     let name = &arguments.source.image;
-    let found = arguments.source.images()?;
+    let found = arguments.source.images(None)?;
     if found.artifacts > 0 {
         session.note(&images::passed_over(found.artifacts));
     }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{ArgAction, Args};
-use verity_core::oci::RegistryName;
 use verity_core::oci::registry::{AuthFiles, Error, Helpers, Options, Origin, Proxies, Registry, Tls};
+use verity_core::oci::{ImageName, RegistryName};
 use verity_core::tree;
 
 use crate::commands::engine;
@@ -42,6 +42,25 @@ impl RegistryOptions {
     /// Gets ready to read an image.
     pub(super) fn open(&self, name: &RegistryName) -> Result<Registry, Failure> {
         Registry::open(name, self.options()).map_err(|error| failure(&error))
+    }
+
+    /// Refuses options that would do nothing, as none of the images is in a registry: who gives them means another image.
+    pub(super) fn refuse_unused<'i>(
+        &self,
+        mut images: impl Iterator<Item = &'i ImageName>,
+    ) -> Result<(), Failure> {
+        let given = [
+            ("--authfile", self.authfile.is_some()),
+            ("--no-creds", self.no_creds),
+            ("--cert-dir", self.cert_dir.is_some()),
+            ("--tls-verify", self.tls_verify.is_some()),
+        ];
+        let Some((option, _)) = given.into_iter().find(|(_, given)| *given) else { return Ok(()) };
+        if images.any(|image| matches!(image, ImageName::Registry(_))) {
+            return Ok(());
+        }
+        Err(Failure::argument(format_args!("{option} is for registries, and no image is in one"))
+            .hint("name the image docker://[HOST/]NAME, or leave the option out"))
     }
 
     fn options(&self) -> Options {

@@ -2,10 +2,14 @@
 
 use clap::Args;
 use verity_core::oci::{self, Error, ImageName, Images, Platform, Platforms, Source};
+use verity_core::progress::Observer;
+use verity_core::tree;
 
 use super::registry::{self, RegistryOptions};
 use crate::cli::values;
+use crate::commands::engine;
 use crate::failure::{Code, Failure};
+use crate::interrupt;
 
 /// What to do about what is not as its documents say, or ends early.
 pub(super) const CHANGED: &str =
@@ -40,13 +44,15 @@ impl PlatformOptions {
 }
 
 impl SourceArguments {
-    /// Opens the source and finds the images in it.
-    pub(super) fn images(&self) -> Result<Images, Failure> {
-        images(&*self.open()?, &self.image, &self.platforms.wanted())
+    /// Opens the source and finds the images in it; `other` is an image that is going to be opened with the same options.
+    pub(super) fn images(&self, other: Option<&ImageName>) -> Result<Images, Failure> {
+        self.registry.refuse_unused(std::iter::once(&self.image).chain(other))?;
+        images(&*open(&self.image, &self.registry)?, &self.image, &self.platforms.wanted())
     }
 
     /// Opens the source.
     pub(super) fn open(&self) -> Result<Box<dyn Source>, Failure> {
+        self.registry.refuse_unused(std::iter::once(&self.image))?;
         open(&self.image, &self.registry)
     }
 }
@@ -59,9 +65,18 @@ pub(super) fn open(name: &ImageName, registry: &RegistryOptions) -> Result<Box<d
     }
 }
 
+/// Stops at a signal.
+struct Interruptible;
+
+impl Observer for Interruptible {
+    fn cancelled(&self) -> bool {
+        interrupt::received().is_some()
+    }
+}
+
 /// Opens a layout or an archive.
 pub(super) fn open_files(name: &ImageName) -> Result<Box<dyn Source>, Failure> {
-    oci::open(name).map_err(|error| failed(&error).within(name))
+    oci::open_with(name, &Interruptible).map_err(|error| failed(&error).within(name))
 }
 
 /// Finds the images of a source.
@@ -92,6 +107,7 @@ pub(super) fn failed(error: &Error) -> Failure {
             Failure::system(format_args!("blob {digest} cannot be read"), source).hint(CHANGED)
         }),
         Error::Other(other) => other.downcast_ref().map_or(failure, registry::failure),
+        Error::Cancelled => engine::failure(&tree::Error::Cancelled, |_| String::new()),
         Error::Missing { .. } => {
             failure.code(Code::NoDevice).hint("the copy is not whole: copy the image again")
         }
