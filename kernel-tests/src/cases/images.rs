@@ -1,13 +1,17 @@
 //! Whole images, built and mounted by the command line.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Instant;
 
 use anyhow::{Context as _, bail, ensure};
+use verity_core::erofs::write::Attributes;
 use verity_core::layer::Digest;
+use verity_core::layer::tar::{EntryKind, Writer};
 
 use crate::case::Case;
 use crate::guest::{Context, KernelObjects, Program, device_mapper_devices, flip, loop_devices, pattern};
@@ -21,6 +25,11 @@ pub(super) fn cases() -> Vec<Case> {
             "image/mounted",
             "an image is built, mounted, used and unmounted, and nothing is left",
             mounted,
+        ),
+        Case::new(
+            "image/parents",
+            "a patch without entries for its parents leaves their mode, owner, time and attributes as they are",
+            parents,
         ),
         Case::new(
             "image/digest",
@@ -97,7 +106,11 @@ struct Image {
 
 impl Image {
     fn new(context: &Context) -> anyhow::Result<Self> {
-        let from = layout(context, "source", &three()?)?;
+        Self::of(context, &three()?)
+    }
+
+    fn of(context: &Context, layers: &[Vec<u8>]) -> anyhow::Result<Self> {
+        let from = layout(context, "source", layers)?;
         let to = context.path("built");
         let name = format!("oci:{}:image", to.display());
         Tool::Verity
@@ -166,6 +179,61 @@ fn mounted(context: &mut Context) -> anyhow::Result<()> {
     let left = before.leaks();
     ensure!(left.is_empty(), "left behind: {}", left.join(", "));
     Ok(())
+}
+
+/// Three layers: directories with attributes of their own, a patch below some of them without any entry for these, and one that removes and replaces.
+fn without_parents() -> anyhow::Result<Vec<Vec<u8>>> {
+    let mut base = Writer::new(Vec::new());
+    for (path, mode, uid) in [
+        ("", 0o751, 5),
+        ("root", 0o700, 0),
+        ("root/deep", 0o710, 70_000),
+        ("tmp", 0o1777, 1),
+        ("gone", 0o700, 2),
+    ] {
+        let xattrs = BTreeMap::from([(b"user.path".to_vec(), path.as_bytes().to_vec())]);
+        let mtime = 1_600_000_000 + i64::from(uid);
+        let attributes = Attributes { mode, uid, gid: uid + 1, mtime, mtime_nsec: 123_456_789, xattrs };
+        base.add(path.as_bytes(), &attributes, &EntryKind::Directory, &mut std::io::empty())?;
+    }
+    Ok(vec![
+        base.finish()?,
+        tar(&[
+            ("root/deep/new/patched", What::File(b"1")),
+            ("tmp/.wh.removed", What::File(b"")),
+            (".wh.gone", What::File(b"")),
+        ])?,
+        tar(&[("root/deep/new/again", What::File(b"2")), ("gone/back", What::File(b"3"))])?,
+    ])
+}
+
+fn parents(context: &mut Context) -> anyhow::Result<()> {
+    let image = Image::of(context, &without_parents()?)?;
+    let target = directory(context, "target")?;
+    expect_silence(image.mount(&target))?;
+    for (path, mode, uid, gid, time) in [
+        ("", 0o751, 5, 6, (1_600_000_005, 123_456_789)),
+        ("root", 0o700, 0, 1, (1_600_000_000, 123_456_789)),
+        ("root/deep", 0o710, 70_000, 70_001, (1_600_070_000, 123_456_789)),
+        ("tmp", 0o1777, 1, 2, (1_600_000_001, 123_456_789)),
+        // Nobody has ever said what these are to have.
+        ("root/deep/new", 0o755, 0, 0, (0, 0)),
+        ("gone", 0o755, 0, 0, (0, 0)),
+    ] {
+        let directory = target.join(path);
+        let found = fs::metadata(&directory).with_context(|| path.to_owned())?;
+        let found = (found.mode() & 0o7777, found.uid(), found.gid(), (found.mtime(), found.mtime_nsec()));
+        ensure!(found == (mode, uid, gid, time), "{path:?} has {found:?}");
+        let mut value = [0; 100];
+        let length = rustix::fs::lgetxattr(&directory, "user.path", &mut value[..]);
+        let found = length.ok().map(|length| &value[..length]);
+        ensure!(found == (time.0 != 0).then_some(path.as_bytes()), "{path:?}: {found:?}");
+    }
+    for name in ["patched", "again"] {
+        ensure!(target.join("root/deep/new").join(name).exists(), "{name} is missing");
+    }
+    expect_silence(umount(&target))?;
+    expect_nothing()
 }
 
 fn digest(context: &mut Context) -> anyhow::Result<()> {

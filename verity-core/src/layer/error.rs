@@ -77,6 +77,12 @@ pub enum Error {
     /// The parity cannot be laid out.
     #[error(transparent)]
     Parity(#[from] fec::LayoutError),
+    /// [`Parents`](super::Parents) do not know yet: the layer can be built later.
+    #[error("the attributes that lower layers give to directories without an entry are not known yet")]
+    ParentsUnknown,
+    /// [`Parents`](super::Parents) cannot tell.
+    #[error("the attributes that lower layers give to directories without an entry: {0}")]
+    Parents(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// No thread could be started, or one ended early.
     #[error("a thread that reads the layer could not be started, or ended early")]
     Thread,

@@ -6,20 +6,21 @@ use super::Limits;
 use super::error::{Error, Problem};
 use super::pipeline::Stream;
 use super::tar::{Entry, EntryKind, Fault, Reader};
-use super::whiteout::{Hidden, Whiteouts};
+use super::whiteout::{Cut, Hidden, Whiteouts};
 use crate::erofs::write::{self, Kind, Writer};
 
 /// What was read.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Imported {
     pub(super) entries: u64,
     pub(super) hidden: Hidden,
+    pub(super) cut: Cut,
     /// Extended attributes of kinds that Linux does not have, which are left out.
     pub(super) dropped_xattrs: u64,
 }
 
 /// Attributes that change what other layers show, by the prefixes of their names.
-const OVERLAY: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
+pub(super) const OVERLAY: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
 
 /// Reads all entries. `may_lack_end` says that a tar without an end marker is known to be whole by other means.
 pub(super) fn import(
@@ -53,7 +54,7 @@ pub(super) fn import(
     if !reader.is_marked() && !may_lack_end {
         return Err(reader.error(Fault::NoEnd).into());
     }
-    imported.hidden = whiteouts.apply(writer)?;
+    (imported.hidden, imported.cut) = whiteouts.apply(writer)?;
     Ok(imported)
 }
 

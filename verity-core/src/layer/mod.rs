@@ -20,6 +20,7 @@ mod identity;
 mod import;
 mod limits;
 mod output;
+mod parents;
 mod pieces;
 mod pipeline;
 pub mod tar;
@@ -37,6 +38,9 @@ pub use error::{Error, Problem};
 pub use export::{ExportError, Exported, export, export_as_it_is, export_file, export_file_at};
 pub use identity::Identity;
 pub use limits::Limits;
+pub use parents::{Inherited, Parents, inherited};
+#[cfg(feature = "oci")]
+pub(crate) use whiteout::OPAQUE_ATTRIBUTE;
 
 use crate::algorithm::Algorithm;
 use crate::block::{BlockSize, RootHash, Salt};
@@ -66,6 +70,8 @@ pub struct Options<'a> {
     pub blob_bytes: Option<u64>,
     /// How much the layer may make of its blob.
     pub limits: Limits,
+    /// Who knows what directories have that have no entry in the tar; nobody by default, and the file follows from the tar alone.
+    pub parents: Option<&'a dyn Parents>,
     /// Threads that hash, and who hears about progress.
     pub engine: tree::Options<'a>,
 }
@@ -92,6 +98,8 @@ pub struct Built {
     pub opaque_directories: u64,
     /// How many extended attributes were left out, of kinds that Linux does not have.
     pub dropped_xattrs: u64,
+    /// What directories without an entry were given; nothing where there is nobody to be asked.
+    pub inherited: Inherited,
     /// The image.
     pub image: write::Summary,
     /// The UUID of image and tree.
@@ -128,7 +136,7 @@ pub fn build(source: impl Read + Send, output: &dyn Storage, options: &Options<'
     let promised = options.diff_id.as_ref().filter(|digest| digest.algorithm() == Algorithm::Sha256);
     let leaves = promised.map(|diff_id| Leaves::new(&params(options, Identity::of(diff_id).salt)));
     let block_size = options.block_size.as_u64();
-    let (image, imported, totals) =
+    let (image, imported, inherited, totals) =
         output::run(output, leaves.as_ref(), block_size, options.engine.threads, |target| {
             let mut writer = Writer::handing_to(target, image_options)?;
             let (imported, totals) = pipeline::run(source, options, |stream| {
@@ -136,7 +144,12 @@ pub fn build(source: impl Read + Send, output: &dyn Storage, options: &Options<'
             })?;
             check_digests(options, &totals)?;
             writer.set_uuid(Identity::of(&totals.tar.sha256).uuid);
-            Ok((writer.finish()?, imported, totals))
+            // All of the blob was read: whoever has to wait for the answers keeps no connection waiting.
+            let inherited = match options.parents {
+                Some(parents) => parents::inherit(&mut writer, &imported.cut, parents, &options.limits)?,
+                None => Inherited::default(),
+            };
+            Ok((writer.finish()?, imported, inherited, totals))
         })?;
     let Identity { uuid, salt } = Identity::of(&totals.tar.sha256);
     let params = params(options, salt);
@@ -160,6 +173,7 @@ pub fn build(source: impl Read + Send, output: &dyn Storage, options: &Options<'
         whiteouts: imported.hidden.whiteouts,
         opaque_directories: imported.hidden.opaque_directories,
         dropped_xattrs: imported.dropped_xattrs,
+        inherited,
         image,
         uuid,
         params,

@@ -16,7 +16,7 @@ use crate::erofs::{FileKind, Inode};
 const PREFIX: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 const AUFS: &[u8] = b".wh..wh.";
-const OPAQUE_ATTRIBUTE: &[u8] = b"trusted.overlay.opaque";
+pub(crate) const OPAQUE_ATTRIBUTE: &[u8] = b"trusted.overlay.opaque";
 
 /// What the layer hides.
 #[derive(Debug, Default)]
@@ -89,7 +89,7 @@ impl Whiteouts {
     }
 
     /// Puts them into the image.
-    pub(super) fn apply(self, writer: &mut Writer<'_>) -> Result<Hidden, Error> {
+    pub(super) fn apply(self, writer: &mut Writer<'_>) -> Result<(Hidden, Cut), Error> {
         for path in self.hidden.keys() {
             let (folder, name) = split(path);
             self.check_folders(folder, &within(folder, &[PREFIX, name].concat()), writer)?;
@@ -98,6 +98,7 @@ impl Whiteouts {
             self.check_folders(split(path).0, &within(path, OPAQUE), writer)?;
         }
         let Self { hidden, mut opaque, .. } = self;
+        let mut removed = BTreeSet::new();
         let mut whiteouts = 0;
         for (path, attributes) in hidden {
             match writer.kind(&path) {
@@ -106,25 +107,43 @@ impl Whiteouts {
                     whiteouts += 1;
                 }
                 Some(FileKind::Directory) => {
-                    opaque.insert(path);
+                    opaque.insert(path.clone());
+                    removed.insert(path);
                 }
                 // It hides what is below by itself.
                 Some(_) => {}
             }
         }
         let opaque_directories = opaque.len() as u64;
-        for path in opaque {
-            match writer.kind(&path) {
+        for path in &opaque {
+            match writer.kind(path) {
                 Some(FileKind::Directory) => {}
-                None => {
-                    let attributes = Attributes { mode: 0o755, ..Attributes::default() };
-                    writer.add(&path, &attributes, Kind::Directory)?;
+                None => writer.imply(path)?,
+                Some(_) => {
+                    return Err(Error::Entry { path: path.clone(), problem: Problem::OpaqueFile });
                 }
-                Some(_) => return Err(Error::Entry { path, problem: Problem::OpaqueFile }),
             }
-            writer.set_xattr(&path, OPAQUE_ATTRIBUTE, b"y")?;
+            writer.set_xattr(path, OPAQUE_ATTRIBUTE, b"y")?;
         }
-        Ok(Hidden { whiteouts, opaque_directories })
+        Ok((Hidden { whiteouts, opaque_directories }, Cut { opaque, removed }))
+    }
+}
+
+/// Where the layer has nothing in common with lower ones.
+#[derive(Debug, Default)]
+pub(super) struct Cut {
+    /// Directories of which nothing shows from below.
+    opaque: BTreeSet<Vec<u8>>,
+    /// Those of them that are themselves removed, and new in this layer.
+    removed: BTreeSet<Vec<u8>>,
+}
+
+impl Cut {
+    /// Whether a directory of the layer is one that lower layers may have, too.
+    pub(super) fn is_shared(&self, path: &[u8]) -> bool {
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        let mut above = (!path.is_empty()).then_some(0).into_iter().chain(ends);
+        !self.removed.contains(path) && !above.any(|end| self.opaque.contains(&path[..end]))
     }
 }
 

@@ -53,6 +53,11 @@ pub(super) fn descriptor(descriptor: &Descriptor) -> serde_json::Result<String> 
     serde_json::to_string(&Written::from(descriptor))
 }
 
+/// A descriptor within another document.
+pub(super) fn descriptor_value(descriptor: &Descriptor) -> serde_json::Result<serde_json::Value> {
+    serde_json::to_value(Written::from(descriptor))
+}
+
 /// A manifest of an image.
 pub(super) struct Manifest<'a> {
     pub(super) artifact_type: &'a str,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::error::path_of;
 use super::xattrs::{self, Entry};
-use super::{Attributes, Error, Writer};
+use super::{Attributes, Error, Kind, Node, Writer, node};
 use crate::erofs::FileKind;
 
 impl Writer<'_> {
@@ -25,12 +25,53 @@ impl Writer<'_> {
     /// # Errors
     /// [`Error::NotADirectory`] if it is none; [`Error::Xattr`] and [`Error::Field`] if it is not possible; [`Error::Memory`].
     pub fn set_xattr(&mut self, path: &[u8], name: &[u8], value: &[u8]) -> Result<(), Error> {
+        let xattrs = BTreeMap::from([(name.to_vec(), value.to_vec())]);
+        self.change(path, &Attributes { xattrs, ..Attributes::default() }, |_| ())
+    }
+
+    /// Makes a directory where there is nothing, which nobody described, as the parents of an entry are. What is there already stays as it is.
+    ///
+    /// # Errors
+    /// What is wrong with the path; [`Error::Inodes`], [`Error::Memory`].
+    pub fn imply(&mut self, path: &[u8]) -> Result<(), Error> {
+        self.tree.imply(path)?;
+        self.check_memory()
+    }
+
+    /// Tells the paths of the directories that nobody described, the root (the empty path) among them: sorted by their components.
+    ///
+    /// # Errors
+    /// What `tell` answers; then no more are told.
+    pub fn implied<E>(&self, tell: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        self.tree.implied(tell)
+    }
+
+    /// Describes a directory that is there. Extended attributes that it has already stay, where there are none of their names.
+    ///
+    /// # Errors
+    /// As [`Writer::set_xattr`].
+    pub fn describe(&mut self, path: &[u8], attributes: &Attributes) -> Result<(), Error> {
+        let kind = node::check(path, attributes, &Kind::Directory)?;
+        self.change(path, attributes, |node| {
+            let Attributes { mode, uid, gid, mtime, mtime_nsec, xattrs: _ } = *attributes;
+            (node.mode, node.uid, node.gid) = (kind | mode, uid, gid);
+            (node.mtime, node.mtime_nsec, node.implied) = (mtime, mtime_nsec, false);
+        })
+    }
+
+    /// Changes a directory, and adds extended attributes.
+    fn change(
+        &mut self,
+        path: &[u8],
+        added: &Attributes,
+        change: impl FnOnce(&mut Node),
+    ) -> Result<(), Error> {
         let not_there = || Error::NotADirectory { path: path_of(path), parent: path_of(path) };
         let id =
             self.tree.find(path).filter(|&id| self.tree.directory(id).is_some()).ok_or_else(not_there)?;
-        let xattrs = BTreeMap::from([(name.to_vec(), value.to_vec())]);
-        let added = self.tree.pool.add(path, &Attributes { xattrs, ..Attributes::default() })?;
+        let added = self.tree.pool.add(path, added)?;
         let Some(node) = self.tree.node_mut(id) else { return Err(not_there()) };
+        change(node);
         let (replaced, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut node.xattrs)
             .into_iter()
             .partition(|old| added.iter().any(|new| name_of(old) == name_of(new)));
@@ -56,9 +97,56 @@ fn name_of(entry: &Entry) -> Option<(u8, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::erofs::write::{Kind, Options};
+    use crate::erofs::write::Options;
     use crate::erofs::{Budget, Image};
     use crate::io::MemoryDevice;
+
+    #[test]
+    fn directories_that_nobody_described_are_told_and_can_be_described() {
+        let device = MemoryDevice::default();
+        let mut writer = Writer::new(&device, Options::default()).unwrap();
+        let described = Attributes { mode: 0o700, uid: 7, ..Attributes::default() };
+        for path in ["a/b/c", "a.b/pipe", "late/in/pipe", "gone/in/pipe"] {
+            writer.add(path.as_bytes(), &described, Kind::Fifo).unwrap();
+        }
+        writer.link(b"linked/to", b"a/b/c").unwrap();
+        writer.imply(b"empty/deep").unwrap();
+        writer.imply(b"a/b").unwrap();
+        // An entry that comes later describes what was implied; one that takes its place takes all below it along.
+        writer.add(b"late", &described, Kind::Directory).unwrap();
+        writer.add(b"gone", &described, Kind::Fifo).unwrap();
+        let told = |writer: &Writer<'_>| {
+            let mut told = Vec::new();
+            let tell = |path: &[u8]| {
+                told.push(String::from_utf8(path.to_vec()).unwrap());
+                Ok::<_, ()>(())
+            };
+            writer.implied(tell).unwrap();
+            told
+        };
+        assert_eq!(told(&writer), ["", "a", "a/b", "a.b", "empty", "empty/deep", "late/in", "linked"]);
+        writer.set_xattr(b"a/b", b"trusted.overlay.opaque", b"y").unwrap();
+        let xattrs = BTreeMap::from([(b"user.a".to_vec(), b"1".to_vec())]);
+        let attributes = Attributes { mtime: -5, mtime_nsec: 3, xattrs, ..described };
+        writer.describe(b"a/b", &attributes).unwrap();
+        writer.describe(b"", &attributes).unwrap();
+        assert!(matches!(writer.describe(b"a/b/c", &attributes), Err(Error::NotADirectory { .. })));
+        assert_eq!(told(&writer), ["a", "a.b", "empty", "empty/deep", "late/in", "linked"]);
+        let size = writer.finish().unwrap().size;
+        let image = Image::open(&device, size).unwrap();
+        let root = image.inode(image.superblock().root_nid.into()).unwrap();
+        assert_eq!(image.attributes(&root, &Budget::default()).unwrap(), attributes);
+        let budget = Budget::default();
+        let below = |inode, name: &[u8]| {
+            let names = image.list(inode, &budget).unwrap();
+            let (_, nid) = names.into_iter().find(|(found, _)| **found == *name).unwrap();
+            image.inode(nid).unwrap()
+        };
+        let found = image.attributes(&below(&below(&root, b"a"), b"b"), &budget).unwrap();
+        let mut expected = attributes;
+        expected.xattrs.insert(b"trusted.overlay.opaque".to_vec(), b"y".to_vec());
+        assert_eq!(found, expected);
+    }
 
     #[test]
     fn an_attribute_of_a_directory_is_added_or_replaced() {

@@ -35,6 +35,8 @@ pub(super) struct Node {
     pub(super) body: Body,
     /// Its number in the image; 0 until it has a place.
     pub(super) nid: u64,
+    /// It is a directory that nobody described.
+    pub(super) implied: bool,
 }
 
 /// What an inode holds.
@@ -97,7 +99,8 @@ impl Node {
     /// A directory that nobody described: a parent that is missing.
     pub(super) fn implied() -> Self {
         let attributes = Attributes { mode: 0o755, ..Attributes::default() };
-        Self::new(&attributes, 0o040_000, Box::default(), 0, Body::directory())
+        let node = Self::new(&attributes, 0o040_000, Box::default(), 0, Body::directory());
+        Self { implied: true, ..node }
     }
 
     pub(super) fn new(
@@ -108,7 +111,8 @@ impl Node {
         body: Body,
     ) -> Self {
         let Attributes { mode, uid, gid, mtime, mtime_nsec, xattrs: _ } = *attributes;
-        Self { mode: kind | mode, uid, gid, mtime, mtime_nsec, xattrs, links: 1, size, body, nid: 0 }
+        let (links, nid, implied) = (1, 0, false);
+        Self { mode: kind | mode, uid, gid, mtime, mtime_nsec, xattrs, links, size, body, nid, implied }
     }
 
     pub(super) fn is_directory(&self) -> bool {

@@ -114,6 +114,46 @@ impl Tree {
         Err(Error::Root)
     }
 
+    /// Makes the directories of a path that are missing, the last one too.
+    pub(super) fn imply(&mut self, path: &[u8]) -> Result<(), Error> {
+        self.check(path)?;
+        if self.find(path).is_none() {
+            let (parent, name) = self.parent(path)?;
+            let new = self.store(Node::implied())?;
+            self.name(parent, name, new);
+        }
+        Ok(())
+    }
+
+    /// Tells the paths of directories that nobody described: of each before those of what is in it, and in the order of their names.
+    pub(super) fn implied<E>(&self, mut tell: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let mut path = Vec::new();
+        let mut open: Vec<(usize, std::collections::btree_map::Iter<'_, Box<[u8]>, Id>)> = Vec::new();
+        let mut next = Some(ROOT);
+        loop {
+            if let Some(id) = next
+                && let Some(directory) = self.directory(id)
+            {
+                if self.node(id).is_some_and(|node| node.implied) {
+                    tell(&path)?;
+                }
+                open.push((path.len(), directory.children.iter()));
+            }
+            let Some((length, children)) = open.last_mut() else { return Ok(()) };
+            path.truncate(*length);
+            next = children.next().map(|(name, &id)| {
+                if !path.is_empty() {
+                    path.push(b'/');
+                }
+                path.extend_from_slice(name);
+                id
+            });
+            if next.is_none() {
+                open.pop();
+            }
+        }
+    }
+
     /// Puts a node where a path leads, in the place of what is there.
     pub(super) fn insert(&mut self, path: &[u8], node: Node) -> Result<(), Error> {
         if path.is_empty() {
@@ -138,6 +178,7 @@ impl Tree {
             return Err(Error::Root);
         };
         let Node { mode, uid, gid, mtime, mtime_nsec, xattrs, .. } = described;
+        node.implied = false;
         (node.mode, node.uid, node.gid, node.mtime, node.mtime_nsec) = (mode, uid, gid, mtime, mtime_nsec);
         let before = std::mem::replace(&mut node.xattrs, xattrs);
         self.pool.remove(before);

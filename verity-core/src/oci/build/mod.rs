@@ -2,8 +2,10 @@
 
 mod error;
 mod layers;
+mod parents;
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 pub use error::Error;
 
@@ -107,7 +109,8 @@ pub struct Wanted<'a> {
 
 /// Builds images in `store`, and lists them there. Answers what was listed, in the same order.
 ///
-/// Layers are made in parallel, each once, and those that are in the store already are not made again. The configurations stay as they are, byte for
+/// Layers are made in parallel, each once, and those that are in the store already are not made again. Directories that a layer has without an entry have what the
+/// layers below give them, so that a layer may be another file in another image. The configurations stay as they are, byte for
 /// byte; each manifest has the source's as its subject, and its annotations. Nothing depends on the time, the machine or the number of threads: the same source makes
 /// the same layout.
 ///
@@ -125,9 +128,10 @@ pub fn build(
     let plan = layers::Plan::new(wanted.iter().flat_map(|wanted| wanted.images))?;
     let made = plan.make(source, store, options)?;
     let mut seen = HashSet::new();
+    let mut made = made.into_iter();
     let mut built = Vec::with_capacity(wanted.len());
     for Wanted { reference, images } in wanted {
-        let finished = images.iter().map(|image| finish(image, store, &made, &mut seen));
+        let finished = images.iter().map(|image| finish(image, store, &mut made, &mut seen));
         let finished = finished.collect::<Result<Vec<_>, _>>()?;
         let mut root = match &finished[..] {
             [image] => image.manifest.clone(),
@@ -156,18 +160,18 @@ pub fn build(
 fn finish(
     image: &Image,
     store: &Store,
-    made: &BTreeMap<Digest, layers::Made>,
+    made: &mut impl Iterator<Item = Arc<layers::Made>>,
     seen: &mut HashSet<Digest>,
 ) -> Result<BuiltImage, Error> {
     let mut layers = Vec::with_capacity(image.layers.len());
     for layer in &image.layers {
-        let made = made.get(&layer.diff_id).ok_or(Error::Thread)?;
-        let layers::Made { blob, annotations, reused } = made;
+        let made = made.next().ok_or(Error::Thread)?;
+        let layers::Made { blob, annotations, reused } = &*made;
         layers.push(BuiltLayer {
             source: layer.descriptor.clone(),
             blob: blob.clone(),
             annotations: annotations.clone(),
-            reused: !seen.insert(layer.diff_id.clone()) || *reused,
+            reused: !seen.insert(blob.digest.clone()) || *reused,
         });
     }
     let digest = store.put(&image.config.bytes)?;

@@ -1,28 +1,30 @@
 //! Which layers were made already, and who is making one now.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::image as spec;
+use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError};
 use crate::algorithm::Algorithm;
 use crate::block::BlockSize;
 use crate::fec::Roots;
 use crate::io::WriteAt;
-use crate::layer::Digest;
+use crate::layer::{Digest, Inherited};
 use crate::oci::annotations::{LAYER_MEDIA_TYPE, LayerAnnotations};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::encode;
 use crate::superblock::Superblock;
 use crate::tree;
 
-/// A record has no more bytes: it is a descriptor with nine annotations.
-const RECORD_MAX: u64 = 64 * 1024;
+/// A record has no more bytes. One that would have more is none: its layer is made again for each image.
+const RECORD_MAX: u64 = 16 << 20;
 
-/// What decides every byte of a layer.
+/// What decides every byte of a layer, but for what its directories without an entry have.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LayerKey {
     /// The digest of the uncompressed tar.
@@ -55,26 +57,26 @@ impl LayerKey {
     }
 }
 
-/// How it stands with a layer.
+/// The right to make a layer: nobody else makes it, until this is dropped. It also says what was made.
 #[derive(Debug)]
-pub enum Slot {
-    /// Its blob is in the layout; the descriptor has its annotations.
-    Made(Box<(Descriptor, LayerAnnotations)>),
-    /// Somebody else is making it just now.
-    Busy,
-    /// It is to be made by whoever holds this.
-    Free(LayerLock),
-}
-
-/// The right to make a layer: nobody else makes it, until this is dropped.
-#[derive(Debug)]
-pub struct LayerLock {
+pub struct LayerLock<'a> {
+    store: &'a Store,
+    key: LayerKey,
     file: File,
     path: PathBuf,
-    recorded: bool,
+    record: Option<Record>,
 }
 
-pub(super) fn slot(store: &Store, key: &LayerKey) -> Result<Slot, StoreError> {
+/// What a layer's file says: as JSON.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Record {
+    /// The paths of the directories without an entry, as hexadecimal digits.
+    parents: Vec<String>,
+    /// What was made: by the digests of what these directories inherit, descriptors.
+    layers: BTreeMap<String, serde_json::Value>,
+}
+
+pub(super) fn lock<'a>(store: &'a Store, key: &LayerKey) -> Result<Option<LayerLock<'a>>, StoreError> {
     let directory = store.layers();
     let path = directory.join(key.file_name());
     let failed = || StoreError::write(&path);
@@ -82,7 +84,7 @@ pub(super) fn slot(store: &Store, key: &LayerKey) -> Result<Slot, StoreError> {
         let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let file = store.within(&directory, open).map_err(failed())?;
         match file.try_lock() {
-            Err(TryLockError::WouldBlock) => return Ok(Slot::Busy),
+            Err(TryLockError::WouldBlock) => return Ok(None),
             // Without locks, two who make one layer at once make the same blob.
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
@@ -90,53 +92,72 @@ pub(super) fn slot(store: &Store, key: &LayerKey) -> Result<Slot, StoreError> {
         if file.metadata().map_err(failed())?.nlink() == 0 {
             continue;
         }
-        if let Some(made) = read_record(store, key, &file) {
-            return Ok(Slot::Made(Box::new(made)));
-        }
-        file.set_len(0).map_err(failed())?;
-        return Ok(Slot::Free(LayerLock { file, path, recorded: false }));
+        let record = read_record(&file);
+        return Ok(Some(LayerLock { store, key: key.clone(), file, path, record }));
     }
 }
 
-impl LayerLock {
-    /// Notes which blob the layer is.
+fn read_record(file: &File) -> Option<Record> {
+    let mut text = Vec::new();
+    file.take(RECORD_MAX).read_to_end(&mut text).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+impl LayerLock<'_> {
+    /// The paths of the layer's directories that have no entry of their own, if it was made before.
+    #[must_use]
+    pub fn parents(&self) -> Option<Vec<Vec<u8>>> {
+        let Record { parents, .. } = self.record.as_ref()?;
+        parents.iter().map(|path| hex::decode(path).ok()).collect()
+    }
+
+    /// The blob that is the layer where its directories without an entry inherit this, if it is there, and its top block is what its root hash says.
+    #[must_use]
+    pub fn made(&self, answers: &Digest) -> Option<(Descriptor, LayerAnnotations)> {
+        let descriptor = self.record.as_ref()?.layers.get(&answers.to_string())?;
+        let descriptor = spec::Descriptor::deserialize(descriptor).ok()?;
+        let descriptor = Descriptor::try_from(&descriptor).ok()?;
+        let layer = LayerAnnotations::of(&descriptor.annotations).ok()?;
+        if descriptor.media_type != LAYER_MEDIA_TYPE || !self.key.describes(&layer) {
+            return None;
+        }
+        let blob = File::open(self.store.blob_path(&descriptor.digest)).ok()?;
+        let size = blob.metadata().ok().filter(fs::Metadata::is_file)?.len();
+        if size != descriptor.size || layer.blob_bytes() != Ok(size) {
+            return None;
+        }
+        holds_tree(&blob, &layer).ok()?.then_some((descriptor, layer))
+    }
+
+    /// Notes which blob the layer is, beside what it is where it inherits something else.
     ///
     /// # Errors
     /// [`StoreError::Write`].
-    pub fn record(mut self, layer: &Descriptor) -> Result<(), StoreError> {
-        let text = encode::descriptor(layer).map_err(|error| StoreError::document(&self.path, &error))?;
+    pub fn record(mut self, inherited: &Inherited, layer: &Descriptor) -> Result<(), StoreError> {
+        let failed = |error| StoreError::document(&self.path, &error);
+        let layer = encode::descriptor_value(layer).map_err(failed)?;
+        let parents: Vec<_> = inherited.paths.iter().map(hex::encode).collect();
+        let mut record = self.record.take().unwrap_or_default();
+        // Others in a record with other directories are of another tar: it was altered.
+        if record.parents != parents {
+            record = Record { parents, ..Record::default() };
+        }
+        record.layers.insert(inherited.answers.to_string(), layer);
+        let text = serde_json::to_vec(&record).map_err(failed)?;
+        self.record = Some(record);
         // A record that is cut off is none; its blob is on disk already.
-        self.file.write_all_at(text.as_bytes(), 0).map_err(StoreError::write(&self.path))?;
-        self.recorded = true;
-        Ok(())
+        let written = self.file.set_len(0).and_then(|()| self.file.write_all_at(&text, 0));
+        written.map_err(StoreError::write(&self.path))
     }
 }
 
-impl Drop for LayerLock {
+impl Drop for LayerLock<'_> {
     fn drop(&mut self) {
-        if !self.recorded {
-            // While it is locked; if this fails there is an empty file too many.
+        if self.record.is_none() {
+            // While it is locked; if this fails there is a file too many.
             let _ = fs::remove_file(&self.path);
         }
     }
-}
-
-/// What a record says, if that is so: the blob is there, and its top block is what the root hash says.
-fn read_record(store: &Store, key: &LayerKey, file: &File) -> Option<(Descriptor, LayerAnnotations)> {
-    let mut text = Vec::new();
-    file.take(RECORD_MAX).read_to_end(&mut text).ok()?;
-    let descriptor: spec::Descriptor = serde_json::from_slice(&text).ok()?;
-    let descriptor = Descriptor::try_from(&descriptor).ok()?;
-    let layer = LayerAnnotations::of(&descriptor.annotations).ok()?;
-    if descriptor.media_type != LAYER_MEDIA_TYPE || !key.describes(&layer) {
-        return None;
-    }
-    let blob = File::open(store.blob_path(&descriptor.digest)).ok()?;
-    let size = blob.metadata().ok().filter(fs::Metadata::is_file)?.len();
-    if size != descriptor.size || layer.blob_bytes() != Ok(size) {
-        return None;
-    }
-    holds_tree(&blob, &layer).ok()?.then_some((descriptor, layer))
 }
 
 /// Whether a blob has the superblock and the top block that its annotations tell of. Two blocks are read.

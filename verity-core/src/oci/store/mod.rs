@@ -5,7 +5,7 @@
 //! DIR/index.json           the images                               }
 //! DIR/blobs/sha256/...     blobs, under their digests
 //! DIR/.verity/new-*        blobs that are being written; whose writer is gone, they are removed by the next one
-//! DIR/.verity/layers/...   a file for each layer that is or was made: locked while that goes on, afterwards it says which blob it is
+//! DIR/.verity/layers/...   a file for each layer that is or was made: locked while that goes on, afterwards it says which blobs were made
 //! ```
 //!
 //! Other programs pass `.verity` over; without it nothing is lost but the knowledge of which layers were made already.
@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 pub use blob::NewBlob;
 pub use error::StoreError;
-pub use layers::{LayerKey, LayerLock, Slot};
+pub use layers::{LayerKey, LayerLock};
 
 use super::descriptor::Descriptor;
 use super::layout;
@@ -109,12 +109,12 @@ impl Store {
         Ok(digest)
     }
 
-    /// Looks for a layer that was made already, or takes it upon this process to make it.
+    /// Locks a layer: to find what was made of it already, or to make it. `None` where somebody else has locked it just now.
     ///
     /// # Errors
     /// [`StoreError`]: what the system answers.
-    pub fn layer(&self, key: &LayerKey) -> Result<Slot, StoreError> {
-        layers::slot(self, key)
+    pub fn lock_layer(&self, key: &LayerKey) -> Result<Option<LayerLock<'_>>, StoreError> {
+        layers::lock(self, key)
     }
 
     /// Lists an image in the index. One of the same name is replaced; without a name, one of the same digest.
