@@ -432,3 +432,45 @@ fn an_archive_that_was_killed_leaves_nothing_after_the_next() {
     sandbox.verity("image build --quiet oci:src:app oci-archive:a.tar").success();
     assert_eq!(sandbox.names(), ["a.tar", "src"]);
 }
+
+#[test]
+fn nothing_is_written_through_links() {
+    let sandbox = source(1);
+    build(&sandbox, "oci:src:app oci:made");
+    let record = fs::read_dir(sandbox.path("made/.verity/layers")).unwrap().next().unwrap().unwrap();
+    let record = format!(".verity/layers/{}", record.file_name().to_str().unwrap());
+    fs::create_dir_all(sandbox.path("victim/layers/sha256")).unwrap();
+    for name in ["victim/empty", "victim/layers/empty", "victim/new-file", "victim/layers/sha256/empty"] {
+        sandbox.write(name, b"");
+    }
+    sandbox.write("victim/keys", b"secret");
+    let before = files(&sandbox.path("victim"));
+    for (name, target) in [
+        (".verity", "victim"),
+        (".verity/layers", "victim/layers"),
+        ("blobs", "victim/layers"),
+        ("blobs/sha256", "victim"),
+        (&record, "victim/keys"),
+        (&record, "victim/missing"),
+    ] {
+        let link = sandbox.path("dst").join(name);
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(sandbox.path(target), &link).unwrap();
+        let run = sandbox.verity("image build oci:src:app oci:dst");
+        assert_eq!((run.code, run.stdout.as_str()), (Some(5), ""), "{name}: {run:?}");
+        assert!(run.stderr.contains("is a link") && run.stderr.contains(name), "{name}: {run:?}");
+        assert!(files(&sandbox.path("victim")) == before, "{name}");
+        assert!(!sandbox.path("dst/index.json").exists());
+        fs::remove_dir_all(sandbox.path("dst")).unwrap();
+    }
+    // A second name for a file does the same, and a name that no record has belongs to somebody else.
+    let layers = sandbox.path("dst/.verity/layers");
+    fs::create_dir_all(&layers).unwrap();
+    fs::write(layers.join("empty"), "").unwrap();
+    fs::hard_link(sandbox.path("victim/keys"), sandbox.path("dst").join(&record)).unwrap();
+    assert_eq!(sandbox.verity("image build oci:src:app oci:dst").code, Some(5));
+    assert!(files(&sandbox.path("victim")) == before && layers.join("empty").exists());
+    fs::remove_file(sandbox.path("dst").join(&record)).unwrap();
+    assert_eq!(counts(&build(&sandbox, "oci:src:app oci:dst")), (1, 0));
+    assert!(layers.join("empty").exists());
+}

@@ -113,6 +113,8 @@ pub(super) fn cannot_store(error: &StoreError) -> Failure {
         StoreError::NotALayout { .. } => {
             Failure::new(Code::Busy, error).hint("give a directory that is empty or does not exist yet")
         }
+        StoreError::Link { .. } => Failure::new(Code::Busy, error)
+            .hint("look who put it there, and remove it; or give another directory"),
         StoreError::Write { path, source } => cannot_write(path, source),
         StoreError::Read { path, source } => Failure::system(format_args!("{path:?} cannot be read"), source),
         StoreError::Cancelled => engine::failure(&tree::Error::Cancelled, |_| String::new()),

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use oci_spec::image as spec;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError};
@@ -17,6 +19,7 @@ use crate::io::WriteAt;
 use crate::layer::{Digest, Inherited};
 use crate::oci::annotations::{LAYER_MEDIA_TYPE, LayerAnnotations};
 use crate::oci::descriptor::Descriptor;
+use crate::oci::directory;
 use crate::oci::encode;
 use crate::superblock::Superblock;
 use crate::tree;
@@ -44,6 +47,24 @@ impl LayerKey {
         let roots = roots.map_or(0, Roots::get);
         let digits = hex::encode(diff_id.as_bytes());
         format!("1-{}-{digits}-{algorithm}-{block_size}-{roots}", diff_id.algorithm())
+    }
+
+    /// The key of a record, by its name.
+    fn of_file_name(name: &str) -> Option<Self> {
+        let mut words = name.rsplitn(3, '-');
+        let (roots, block_size, rest) = (words.next()?, words.next()?, words.next()?);
+        let mut words = rest.strip_prefix("1-")?.splitn(3, '-');
+        let (kind, digits, algorithm) = (words.next()?, words.next()?, words.next()?);
+        let roots = match roots.parse().ok()? {
+            0 => None,
+            roots => Some(Roots::new(roots).ok()?),
+        };
+        Some(Self {
+            diff_id: format!("{kind}:{digits}").parse().ok()?,
+            algorithm: algorithm.parse().ok()?,
+            block_size: block_size.parse().ok()?,
+            roots,
+        })
     }
 
     fn describes(&self, layer: &LayerAnnotations) -> bool {
@@ -81,8 +102,16 @@ pub(super) fn lock<'a>(store: &'a Store, key: &LayerKey) -> Result<Option<LayerL
     let path = directory.join(key.file_name());
     let failed = || StoreError::write(&path);
     loop {
-        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let file = store.within(&directory, open).map_err(failed())?;
+        let open = || open(OpenOptions::new().read(true).create(true).truncate(false), &path);
+        let file = store.within(&directory, open).map_err(|error| match error.raw_os_error() {
+            Some(code) if code == Errno::LOOP.raw_os_error() => StoreError::Link { path: path.clone() },
+            _ => failed()(error),
+        })?;
+        // A file with a second name may be anything elsewhere.
+        let metadata = file.metadata().map_err(failed())?;
+        if !metadata.is_file() || metadata.nlink() > 1 {
+            return Err(StoreError::Link { path });
+        }
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => return Ok(None),
             // Without locks, two who make one layer at once make the same blob.
@@ -95,6 +124,12 @@ pub(super) fn lock<'a>(store: &'a Store, key: &LayerKey) -> Result<Option<LayerL
         let record = read_record(&file);
         return Ok(Some(LayerLock { store, key: key.clone(), file, path, record }));
     }
+}
+
+/// Opens what a record's name stands for, to write to it; links are not followed, and nothing is waited for.
+fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    options.write(true).custom_flags(flags.bits().cast_signed()).open(path)
 }
 
 fn read_record(file: &File) -> Option<Record> {
@@ -121,8 +156,7 @@ impl LayerLock<'_> {
         if descriptor.media_type != LAYER_MEDIA_TYPE || !self.key.describes(&layer) {
             return None;
         }
-        let blob = File::open(self.store.blob_path(&descriptor.digest)).ok()?;
-        let size = blob.metadata().ok().filter(fs::Metadata::is_file)?.len();
+        let (blob, size) = directory::open(&self.store.blob_path(&descriptor.digest)).ok()?;
         if size != descriptor.size || layer.blob_bytes() != Ok(size) {
             return None;
         }
@@ -172,13 +206,19 @@ fn holds_tree(blob: &File, layer: &LayerAnnotations) -> Result<bool, Box<dyn std
     Ok(tree::verify_top(blob, blob, &params, &geometry, &layer.root_hash).is_ok())
 }
 
+/// Whether a record would have this name; a file of another name is somebody else's.
+fn is_record(name: &str) -> bool {
+    LayerKey::of_file_name(name).is_some_and(|key| key.file_name() == name)
+}
+
 /// Removes records that killed processes have begun.
 pub(super) fn remove_stale(layers: &Path) {
     let Ok(entries) = fs::read_dir(layers) else { return };
     for entry in entries.flatten() {
         let empty = entry.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0);
         if empty
-            && let Ok(file) = OpenOptions::new().write(true).open(entry.path())
+            && entry.file_name().to_str().is_some_and(is_record)
+            && let Ok(file) = open(&mut OpenOptions::new(), &entry.path())
             && file.try_lock().is_ok()
             && file.metadata().is_ok_and(|metadata| metadata.len() == 0)
         {

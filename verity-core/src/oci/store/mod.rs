@@ -25,11 +25,13 @@ pub use error::StoreError;
 pub use layers::{LayerKey, LayerLock};
 
 use super::descriptor::Descriptor;
-use super::layout;
+use super::{directory, layout};
 use crate::layer::Digest;
 
 /// What the file `oci-layout` says.
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+/// The folders that are written to, and that files are removed from.
+const FOLDERS: [&str; 4] = [".verity", ".verity/layers", "blobs", "blobs/sha256"];
 /// How often a file is made anew whose directory somebody else has just removed because it was empty.
 const TRIES: usize = 100;
 
@@ -49,7 +51,7 @@ impl Store {
     /// removed.
     ///
     /// # Errors
-    /// [`StoreError::NotALayout`] for a directory with something else in it; what the system answers.
+    /// [`StoreError::NotALayout`] for a directory with something else in it, [`StoreError::Link`] where one of its folders is elsewhere; what the system answers.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let marker = dir.join(layout::MARKER);
         match File::open(&marker) {
@@ -62,6 +64,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => check_empty(dir)?,
             Err(error) => return Err(StoreError::read(&marker)(error)),
         }
+        FOLDERS.iter().try_for_each(|folder| check_own(&dir.join(folder)))?;
         let is_new = match fs::create_dir(dir) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
@@ -178,11 +181,21 @@ fn check_empty(dir: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// A folder of the layout is in the layout, and no link to somewhere else, if it is there.
+fn check_own(folder: &Path) -> Result<(), StoreError> {
+    match fs::symlink_metadata(folder) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => Err(StoreError::Link { path: folder.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(StoreError::read(folder)(error)),
+    }
+}
+
 /// Whether a file is just these bytes; of a larger one no more is read.
 fn holds(path: &Path, bytes: &[u8]) -> bool {
     let mut found = Vec::new();
-    let read = File::open(path)
-        .and_then(|file| file.take((bytes.len() as u64).saturating_add(1)).read_to_end(&mut found));
+    let read = directory::open(path)
+        .and_then(|(file, _)| file.take((bytes.len() as u64).saturating_add(1)).read_to_end(&mut found));
     read.is_ok() && found == bytes
 }
 
