@@ -474,3 +474,67 @@ fn nothing_is_written_through_links() {
     assert_eq!(counts(&build(&sandbox, "oci:src:app oci:dst")), (1, 0));
     assert!(layers.join("empty").exists());
 }
+
+/// The records of layers, by diffID.
+fn records(dst: &Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(dst.join(".verity/layers")).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+/// Makes the record of one layer name another layer's blob.
+fn poison(dst: &Path) {
+    let paths = records(dst);
+    let [first, other] = [&paths[0], &paths[1]]
+        .map(|path| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() });
+    let descriptor = |record: &Value| record["layers"].as_object().unwrap().values().next().unwrap().clone();
+    let (own, mut foreign) = (descriptor(&first), descriptor(&other));
+    foreign["annotations"]["io.dm-verity.layer.diff-id"] =
+        own["annotations"]["io.dm-verity.layer.diff-id"].clone();
+    let mut record = first;
+    *record["layers"].as_object_mut().unwrap().values_mut().next().unwrap() = foreign;
+    fs::write(&paths[0], record.to_string()).unwrap();
+}
+
+#[test]
+fn a_record_that_names_another_layer_is_none() {
+    let sandbox = source(2);
+    build(&sandbox, "oci:src:app oci:dst");
+    let whole = files(&sandbox.path("dst"));
+    poison(&sandbox.path("dst"));
+    assert_eq!(counts(&build(&sandbox, "oci:src:app oci:dst")), (1, 1));
+    assert!(files(&sandbox.path("dst")) == whole);
+}
+
+#[test]
+fn what_others_can_write_is_not_believed() {
+    use std::os::unix::fs::PermissionsExt;
+    let sandbox = source(2);
+    build(&sandbox, "oci:src:app oci:dst");
+    let dst = sandbox.path("dst");
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    for folder in [".verity", ".verity/layers"] {
+        mode(&dst.join(folder), 0o775);
+        let run = sandbox.verity("image build --json oci:src:app oci:dst");
+        assert_eq!(run.code, Some(0), "{run:?}");
+        assert!(run.stderr.contains("others can write to"), "{run:?}");
+        assert_eq!(counts(&run.json()), (2, 0), "{folder}");
+        mode(&dst.join(folder), 0o755);
+    }
+    mode(&records(&dst)[0], 0o666);
+    assert_eq!(counts(&build(&sandbox, "oci:src:app oci:dst")), (1, 1));
+    mode(&records(&dst)[0], 0o644);
+    // Nothing at all, on demand.
+    let run = sandbox.verity("image build --json oci:src:app oci:dst --no-reuse");
+    assert_eq!((counts(&run.json()), run.stderr.as_str()), ((2, 0), ""));
+    assert_eq!(counts(&build(&sandbox, "oci:src:app oci:dst")), (0, 2));
+}
+
+#[test]
+fn what_the_umask_lets_others_write_is_kept_from_them() {
+    let sandbox = source(1);
+    for expected in ["1", "0"] {
+        let script = "umask 0; exec \"$0\" image build --json oci:src:app oci:dst";
+        let run = Run::of(sandbox.command("sh", "-c").arg(script).arg(env!("CARGO_BIN_EXE_verity")));
+        assert_eq!(run.json()["built_layers"].to_string(), expected);
+    }
+}

@@ -38,6 +38,7 @@ Examples:
   verity image build docker-archive:saved.tar oci:verity --platform linux/amd64
   verity image build docker://registry.example/team/app:1 oci:verity:app
   verity image build docker://localhost:5000/app oci:verity:app --tls-verify=false
+  verity image build oci:images:debian oci:received:debian-verity --no-reuse
   verity image build oci:images oci:verity --json | jq -r '.images[].digest'
   skopeo copy --preserve-digests oci:verity:debian docker://registry.example/debian:verity
 
@@ -65,6 +66,10 @@ pub(super) struct Arguments {
     /// How many bytes of content a layer may have whatever the ratio [default: 1073741824]
     #[arg(long, value_name = "BYTES", value_parser = values::number, help_heading = "The layers")]
     max_bytes: Option<u64>,
+
+    /// Make each layer anew, and replace what DST has recorded of it; for a DST that somebody else has made
+    #[arg(long, help_heading = "The layers")]
+    no_reuse: bool,
 
     /// Block size of images, data and trees: 4096, or 512 [default: 4096]
     #[arg(long, value_name = "BYTES", value_parser = layer::block_size, help_heading = "The trees")]
@@ -115,6 +120,9 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     }
     let destination = Destination::open(&arguments.destination)?;
     session.debug(|| format!("Building {source_name} in {:?}.", destination.store().dir()));
+    if let Some(folder) = destination.store().distrusted().filter(|_| !arguments.no_reuse) {
+        session.note(&format!("others can write to {folder:?}: layers that it tells of are made anew"));
+    }
     let mut limits = Limits::default();
     limits.ratio = arguments.max_ratio.unwrap_or(limits.ratio);
     limits.allowance = arguments.max_bytes.unwrap_or(limits.allowance);
@@ -124,6 +132,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     options.algorithm = arguments.algorithm.unwrap_or_default();
     options.roots = arguments.fec_roots;
     options.threads = arguments.work.threads.unwrap_or_default();
+    options.reuse = !arguments.no_reuse;
     options.jobs = arguments.jobs.unwrap_or_default();
     let wanted: Vec<_> = groups
         .iter()

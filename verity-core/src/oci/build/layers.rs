@@ -1,6 +1,6 @@
 //! The layers of an image, made in parallel: each once, whoever else makes some of them at the same time.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::parents::Search;
 use super::{Error, Options};
 use crate::erofs::Attributes;
-use crate::layer::{self, Parents};
+use crate::layer::{self, Digest, Parents};
 use crate::oci::annotations::{LAYER_MEDIA_TYPE, LayerAnnotations};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::image::{Image, Layer, LayerKind};
@@ -109,6 +109,7 @@ impl<'a> Plan<'a> {
             waiting: Mutex::new((0..self.tasks.len()).collect()),
             states: Mutex::new(self.tasks.iter().map(|_| State::Waiting).collect()),
             changed: Condvar::new(),
+            forgotten: Mutex::default(),
             failure: Mutex::new(None),
             stop: AtomicBool::new(false),
         };
@@ -144,6 +145,8 @@ struct Work<'a> {
     states: Mutex<Vec<State>>,
     /// Says that a task is not running any more.
     changed: Condvar,
+    /// Layers whose records of earlier builds are gone, where these do not count.
+    forgotten: Mutex<HashSet<Digest>>,
     /// The first error; what fails after it may be no more than its consequence.
     failure: Mutex<Option<Error>>,
     stop: AtomicBool,
@@ -244,7 +247,10 @@ impl Work<'_> {
     fn layer(&self, task: usize) -> Result<Outcome, Error> {
         let Options { algorithm, block_size, roots, .. } = *self.options;
         let key = LayerKey { diff_id: self.tasks[task].layer.diff_id.clone(), algorithm, block_size, roots };
-        let Some(lock) = self.store.lock_layer(&key)? else { return Ok(Outcome::Busy) };
+        let Some(mut lock) = self.store.lock_layer(&key)? else { return Ok(Outcome::Busy) };
+        if self.is_to_forget(&key.diff_id) {
+            lock.forget();
+        }
         if let Some(paths) = lock.parents() {
             let lower = Lower { work: self, task, may_wait: false };
             match layer::inherited(&lower, &paths) {
@@ -259,6 +265,11 @@ impl Work<'_> {
             }
         }
         self.make(task, lock)
+    }
+
+    /// Whether what earlier builds recorded of a layer does not count; what this one records does.
+    fn is_to_forget(&self, diff_id: &Digest) -> bool {
+        !self.options.reuse && lock(&self.forgotten).insert(diff_id.clone())
     }
 
     fn make(&self, task: usize, lock: LayerLock<'_>) -> Result<Outcome, Error> {

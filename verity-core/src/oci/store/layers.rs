@@ -16,7 +16,7 @@ use crate::algorithm::Algorithm;
 use crate::block::BlockSize;
 use crate::fec::Roots;
 use crate::io::WriteAt;
-use crate::layer::{Digest, Inherited};
+use crate::layer::{Digest, Identity, Inherited};
 use crate::oci::annotations::{LAYER_MEDIA_TYPE, LayerAnnotations};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::directory;
@@ -74,7 +74,9 @@ impl LayerKey {
             block_size: layer.block_size,
             roots: layer.fec.map(|fec| fec.roots),
         };
-        found == *self
+        // Of another layer's blob the salt is another one. It follows from a sha256, which another diffID does not tell.
+        let other = self.diff_id.algorithm() != Algorithm::Sha256;
+        found == *self && (other || layer.salt == Identity::of(&self.diff_id).salt)
     }
 }
 
@@ -121,7 +123,9 @@ pub(super) fn lock<'a>(store: &'a Store, key: &LayerKey) -> Result<Option<LayerL
         if file.metadata().map_err(failed())?.nlink() == 0 {
             continue;
         }
-        let record = read_record(&file);
+        // What others may have written says nothing: by it, any blob could be called the layer.
+        let record =
+            if is_own(&metadata) && store.distrusted().is_none() { read_record(&file) } else { None };
         return Ok(Some(LayerLock { store, key: key.clone(), file, path, record }));
     }
 }
@@ -129,7 +133,7 @@ pub(super) fn lock<'a>(store: &'a Store, key: &LayerKey) -> Result<Option<LayerL
 /// Opens what a record's name stands for, to write to it; links are not followed, and nothing is waited for.
 fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    options.write(true).custom_flags(flags.bits().cast_signed()).open(path)
+    options.write(true).mode(0o644).custom_flags(flags.bits().cast_signed()).open(path)
 }
 
 fn read_record(file: &File) -> Option<Record> {
@@ -146,7 +150,7 @@ impl LayerLock<'_> {
         parents.iter().map(|path| hex::decode(path).ok()).collect()
     }
 
-    /// The blob that is the layer where its directories without an entry inherit this, if it is there, and its top block is what its root hash says.
+    /// The blob that is the layer, with the identity that follows from its diffID, where its directories without an entry inherit this, if it is there, and its top block is what its root hash says.
     #[must_use]
     pub fn made(&self, answers: &Digest) -> Option<(Descriptor, LayerAnnotations)> {
         let descriptor = self.record.as_ref()?.layers.get(&answers.to_string())?;
@@ -161,6 +165,11 @@ impl LayerLock<'_> {
             return None;
         }
         holds_tree(&blob, &layer).ok()?.then_some((descriptor, layer))
+    }
+
+    /// Forgets what was made before.
+    pub fn forget(&mut self) {
+        self.record = None;
     }
 
     /// Notes which blob the layer is, beside what it is where it inherits something else.
@@ -200,10 +209,17 @@ fn holds_tree(blob: &File, layer: &LayerAnnotations) -> Result<bool, Box<dyn std
     crate::io::ReadAt::read_exact_at(blob, &mut bytes, layer.hash_offset)?;
     let superblock = Superblock::parse(&bytes)?;
     let (params, geometry) = (layer.params(), layer.geometry()?);
-    if (&superblock.params, superblock.data_blocks) != (&params, layer.data_blocks) {
+    let other = layer.diff_id.algorithm() != Algorithm::Sha256;
+    let is_its_own = other || superblock.uuid == Identity::of(&layer.diff_id).uuid;
+    if !is_its_own || (&superblock.params, superblock.data_blocks) != (&params, layer.data_blocks) {
         return Ok(false);
     }
     Ok(tree::verify_top(blob, blob, &params, &geometry, &layer.root_hash).is_ok())
+}
+
+/// Whether nobody but the user who runs this (and root) can write to it.
+pub(super) fn is_own(metadata: &fs::Metadata) -> bool {
+    metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o022 == 0
 }
 
 /// Whether a record would have this name; a file of another name is somebody else's.

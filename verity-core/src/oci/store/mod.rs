@@ -16,8 +16,9 @@ mod error;
 mod index;
 mod layers;
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 pub use blob::NewBlob;
@@ -130,6 +131,14 @@ impl Store {
         index::set_image(self, image)
     }
 
+    /// The folder with the records of layers, or the one around it, if somebody else can write to it: what is recorded there does not count, and all
+    /// layers are made anew.
+    #[must_use]
+    pub fn distrusted(&self) -> Option<PathBuf> {
+        let others = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|found| !layers::is_own(&found));
+        [self.work(), self.layers()].into_iter().find(others)
+    }
+
     fn work(&self) -> PathBuf {
         self.dir.join(".verity")
     }
@@ -146,7 +155,9 @@ impl Store {
                 Err(error) if error.kind() == io::ErrorKind::NotFound && tries < TRIES => tries += 1,
                 result => return result,
             }
-            fs::create_dir_all(directory)?;
+            // Who can write to the records of layers says which blob a layer is: nobody else should.
+            let mode = if directory.starts_with(self.work()) { 0o755 } else { 0o777 };
+            DirBuilder::new().recursive(true).mode(mode).create(directory)?;
         }
     }
 }
