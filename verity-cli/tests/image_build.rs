@@ -538,3 +538,37 @@ fn what_the_umask_lets_others_write_is_kept_from_them() {
         assert_eq!(run.json()["built_layers"].to_string(), expected);
     }
 }
+
+#[test]
+fn only_the_layout_says_what_an_image_is_called() {
+    let sandbox = Sandbox::new();
+    let mut layout = Layout::new(&sandbox, "src");
+    let (good, bad) =
+        (layout.image("amd64", &[&tar(1, &[5_000])]), layout.image("amd64", &[&tar(2, &[6_000])]));
+    layout.list("trusted", &good);
+    build(&sandbox, "oci:src:trusted oci:dst");
+    let before = listed(&sandbox.path("dst"));
+    // An index within the layout's names its image as the one that is there.
+    let mut named = bad.clone();
+    named["annotations"] = json!({"org.opencontainers.image.ref.name": "trusted"});
+    let index = layout.index(&[("amd64", named)]);
+    layout.list("other", &index);
+    let report = build(&sandbox, "oci:src:other oci:dst");
+    assert_eq!(report["images"][0]["reference"], "other");
+    let report = build(&sandbox, &format!("oci:src@{} oci:dst", digest_of(&index)));
+    assert_eq!(report["images"][0]["reference"], "other");
+    let after = listed(&sandbox.path("dst"));
+    assert_eq!((&after["trusted"], after.len()), (&before["trusted"], 2));
+    // Without a name in the layout, it has none in the other one.
+    let path = sandbox.path("src/index.json");
+    let mut top: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    top["manifests"][1].as_object_mut().unwrap().remove("annotations");
+    fs::write(&path, top.to_string()).unwrap();
+    let report = build(&sandbox, &format!("oci:src@{} oci:dst", digest_of(&index)));
+    assert!(report["images"][0]["reference"].is_null(), "{report}");
+    assert_eq!(listed(&sandbox.path("dst"))["trusted"], before["trusted"]);
+}
+
+fn digest_of(descriptor: &Value) -> &str {
+    descriptor["digest"].as_str().unwrap()
+}

@@ -38,7 +38,9 @@ pub fn images(source: &dyn Source, platforms: &Platforms) -> Result<Images, Erro
     let root = source.root()?;
     let mut search =
         Search { source, wanted, images: Images::default(), others: BTreeSet::new(), entries: 0, bytes: 0 };
-    search.follow(&root, &Context::default())?;
+    let is_list = source.is_list(&root);
+    let context = Context { is_named: true, ..Context::default() };
+    search.follow(&root, &context, is_list)?;
     let Search { wanted, images, others, .. } = search;
     match wanted {
         _ if !images.images.is_empty() => Ok(images),
@@ -53,6 +55,8 @@ pub fn images(source: &dyn Source, platforms: &Platforms) -> Result<Images, Erro
 #[derive(Clone, Default)]
 struct Context {
     depth: usize,
+    /// Whether what comes next is listed by the source itself, which gives it its name. Indexes in it are anybody's.
+    is_named: bool,
     reference: Option<String>,
     platform: Option<Platform>,
     annotations: BTreeMap<String, String>,
@@ -69,11 +73,13 @@ struct Search<'s> {
 }
 
 impl Search<'_> {
-    fn follow(&mut self, descriptor: &Descriptor, context: &Context) -> Result<(), Error> {
+    /// Follows an entry; `is_list` is said of the list of the source itself.
+    fn follow(&mut self, descriptor: &Descriptor, context: &Context, is_list: bool) -> Result<(), Error> {
         let mut context = context.clone();
-        if let Some(name) = descriptor.annotations.get(NAME) {
-            context.reference = Some(name.clone());
+        if context.is_named && !is_list {
+            context.reference = descriptor.annotations.get(NAME).cloned();
         }
+        context.is_named &= is_list;
         if let Some(platform) = &descriptor.platform {
             context.platform = Some(platform.clone());
         }
@@ -127,7 +133,7 @@ impl Search<'_> {
             if self.entries > ENTRIES_MAX {
                 return Err(Error::TooMany { what: "entries of indexes", limit: ENTRIES_MAX });
             }
-            self.follow(&Descriptor::try_from(entry)?, &context)?;
+            self.follow(&Descriptor::try_from(entry)?, &context, false)?;
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ Makes of each layer an EROFS image with its hash tree, as 'verity layer build' d
 root hashes in the manifest, and the image it was made from as its subject. An index stays an index, of all platforms or of those asked for. \
 Digests and diffIDs are checked on the way.
 
-DST is an OCI layout, which is made if there is none: oci:DIR, with a name for the image behind a colon. Without one it has the name that it has in IMAGE. \
+DST is an OCI layout, which is made if there is none: oci:DIR, with a name for the image behind a colon. Without one it has the name that it has in IMAGE, and a registry's its tag. \
 An image of the same name in it is replaced. Or it is a new OCI archive, oci-archive:FILE. The same image makes the same bytes everywhere; docs/images.md has the form of the result.
 
 A layer that is in DST already is not made again. Several processes may build into one layout at once: each layer is made by one of them. After an error or a \
@@ -114,7 +114,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     if artifacts > 0 {
         session.note(&images::passed_over(artifacts));
     }
-    let groups = groups(images, name, source_name)?;
+    let groups = groups(images, name.or(destination::own_name(source_name)), source_name)?;
     for group in &groups {
         destination::refuse_own_source(source_name, &arguments.destination, group.name.as_deref())?;
     }
