@@ -230,7 +230,7 @@ fn a_lower_layer_that_is_damaged_is_found_out() {
     let run = sandbox.verity("image build oci:src oci:dst");
     assert_eq!(run.stdout, "", "{run:?}");
     assert!(run.code.is_some_and(|code| code > 0), "{run:?}");
-    for part in ["lower layers", base["digest"].as_str().unwrap()] {
+    for part in ["lower layers", base["digest"].as_str().unwrap(), "hint: 'verity image verify'"] {
         assert!(run.stderr.contains(part), "{part}: {run:?}");
     }
     // Without it, it is made anew.
@@ -240,7 +240,7 @@ fn a_lower_layer_that_is_damaged_is_found_out() {
 }
 
 #[test]
-fn a_base_that_is_read_slowly_keeps_nobody_from_the_end() {
+fn many_layers_wait_for_the_lowest_one() {
     // One thread for each layer, and only the lowest has something to do at first.
     let sandbox = Sandbox::new();
     let mut layout = Layout::new(&sandbox, "src");

@@ -2,8 +2,8 @@
 //!
 //! [`build`] reads a tar (plain, gzip, zstd), which may come from anybody, makes an EROFS image of it, and puts a hash tree behind that and,
 //! if wanted, parity. The source is read once, from front to back; its digests are made on the way. The result is the same
-//! bytes whoever makes it, wherever and however often: nothing in it is random, and UUID and salt follow from the diffID. The file is described in
-//! `docs/layer-format.md`.
+//! bytes whoever makes it, wherever and however often: nothing in it is random, and UUID and salt follow from the diffID. Only [`Options::parents`] brings in something that is
+//! not in the tar. The file is described in `docs/layer-format.md`.
 //!
 //! The tree's salt follows from the diffID. Where that is given, with sha256, the image is hashed while it is written, and what is left for the end are the
 //! levels above; where it is not, all of the tree is hashed when the image is complete. The file is the same. Parity is made at the end in any case.
@@ -38,7 +38,7 @@ pub use error::{Error, Problem};
 pub use export::{ExportError, Exported, export, export_as_it_is, export_file, export_file_at};
 pub use identity::Identity;
 pub use limits::Limits;
-pub use parents::{Inherited, Parents, inherited};
+pub use parents::{Answer, Inherited, Parents, inherited};
 #[cfg(feature = "oci")]
 pub(crate) use whiteout::OPAQUE_ATTRIBUTE;
 

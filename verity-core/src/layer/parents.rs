@@ -11,6 +11,9 @@ use super::import::OVERLAY;
 use super::whiteout::Cut;
 use crate::erofs::write::{self, Attributes, Writer};
 
+/// Takes a directory's path and what it has.
+pub type Answer<'a> = dyn FnMut(&[u8], Attributes) -> Result<(), Error> + 'a;
+
 /// Whoever knows the layers below the one that is built.
 pub trait Parents: Sync {
     /// Answers for each of these directories that the lower layers have what they give it, in the order of `paths`. One that it says nothing of has mode 0755,
@@ -21,11 +24,7 @@ pub trait Parents: Sync {
     ///
     /// # Errors
     /// What `answer` answers; [`Error::ParentsUnknown`] where the answers will be known later; [`Error::Parents`]. Then the layer is not built.
-    fn ask(
-        &self,
-        paths: &[Vec<u8>],
-        answer: &mut dyn FnMut(&[u8], Attributes) -> Result<(), Error>,
-    ) -> Result<(), Error>;
+    fn ask(&self, paths: &[Vec<u8>], answer: &mut Answer<'_>) -> Result<(), Error>;
 }
 
 impl fmt::Debug for dyn Parents + '_ {

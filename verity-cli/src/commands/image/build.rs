@@ -23,12 +23,12 @@ const HELP: &str = concat!(
     "\
 Makes of each layer an EROFS image with its hash tree, as 'verity layer build' does, and of these an image again: with the configuration as it is, the \
 root hashes in the manifest, and the image it was made from as its subject. An index stays an index, of all platforms or of those asked for. \
-Digests and diffIDs are checked on the way.
+Digests and diffIDs are checked on the way. Directories that are in a layer without an entry of their own have mode, owner, time and attributes from the layers below.
 
 DST is an OCI layout, which is made if there is none: oci:DIR, with a name for the image behind a colon. Without one it has the name that it has in IMAGE, and a registry's its tag. \
 An image of the same name in it is replaced. Or it is a new OCI archive, oci-archive:FILE. The same image makes the same bytes everywhere; docs/images.md has the form of the result.
 
-A layer that is in DST already is not made again. Several processes may build into one layout at once: each layer is made by one of them. After an error or a \
+A layer that is in DST already is not made again, unless the layers below it give its directories something else. Several processes may build into one layout at once: each layer is made by one of them. After an error or a \
 signal the image is not in DST, but layers that were complete are, and are found by the next build.
 
 Examples:

@@ -207,6 +207,9 @@ pub(in crate::commands) fn failure(
         Error::Mismatch { .. } => Failure::new(Code::Refused, error)
             .hint("do not use this layer; fetch it anew, and check that the digest is this layer's"),
         Error::Compression { .. } => general().hint("the file is damaged or truncated: fetch it anew"),
+        Error::Parents(_) => general().hint(
+            "'verity image verify' says whether that layer is damaged; without its blob it is built anew",
+        ),
         Error::Unsupported(_) => general().hint("decompress it, and give the tar as '-'"),
         Error::Expansion { .. } => general().hint(TRUSTED_CONTENT),
         Error::Tar(error) if matches!(error.fault, layer::tar::Fault::NoEnd) => {

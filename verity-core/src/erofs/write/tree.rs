@@ -128,7 +128,8 @@ impl Tree {
     /// Tells the paths of directories that nobody described: of each before those of what is in it, and in the order of their names.
     pub(super) fn implied<E>(&self, mut tell: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
         let mut path = Vec::new();
-        let mut open: Vec<(usize, std::collections::btree_map::Iter<'_, Box<[u8]>, Id>)> = Vec::new();
+        // How long the path of each directory is, and what is left in it.
+        let mut open = Vec::new();
         let mut next = Some(ROOT);
         loop {
             if let Some(id) = next

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use super::parents::Search;
 use super::{Error, Options};
-use crate::erofs::Attributes;
-use crate::layer::{self, Digest, Parents};
+use crate::layer::{self, Answer, Digest, Parents};
 use crate::oci::annotations::{LAYER_MEDIA_TYPE, LayerAnnotations};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::image::{Image, Layer, LayerKind};
@@ -50,7 +49,7 @@ enum State {
 
 /// What came of a task.
 enum Outcome {
-    Made(Made),
+    Made(Arc<Made>),
     /// Another process is making this layer, or another task.
     Busy,
     /// Lower layers have to be made before.
@@ -202,7 +201,7 @@ impl Work<'_> {
         }
         let outcome = self.layer(task);
         let (state, result) = match outcome {
-            Ok(Outcome::Made(made)) => (State::Made(Arc::new(made)), Ok(true)),
+            Ok(Outcome::Made(made)) => (State::Made(made), Ok(true)),
             Ok(Outcome::Busy) => (State::Waiting, Ok(false)),
             Ok(Outcome::Early) => (State::Early, Ok(false)),
             Err(error) => (State::Waiting, Err(error)),
@@ -256,7 +255,7 @@ impl Work<'_> {
             match layer::inherited(&lower, &paths) {
                 Ok(answers) => {
                     if let Some((blob, annotations)) = lock.made(&answers) {
-                        return Ok(Outcome::Made(Made { blob, annotations, reused: true }));
+                        return Ok(Outcome::Made(Made { blob, annotations, reused: true }.into()));
                     }
                 }
                 Err(layer::Error::ParentsUnknown) => return Ok(Outcome::Early),
@@ -314,7 +313,7 @@ impl Work<'_> {
         let mut blob = Descriptor::new(LAYER_MEDIA_TYPE, digest, size);
         blob.annotations = annotations.to_map();
         lock.record(&built.inherited, &blob)?;
-        Ok(Outcome::Made(Made { blob, annotations, reused: false }))
+        Ok(Outcome::Made(Made { blob, annotations, reused: false }.into()))
     }
 }
 
@@ -327,11 +326,7 @@ struct Lower<'a, 'w> {
 }
 
 impl Parents for Lower<'_, '_> {
-    fn ask(
-        &self,
-        paths: &[Vec<u8>],
-        answer: &mut dyn FnMut(&[u8], Attributes) -> Result<(), layer::Error>,
-    ) -> Result<(), layer::Error> {
+    fn ask(&self, paths: &[Vec<u8>], answer: &mut Answer<'_>) -> Result<(), layer::Error> {
         let Self { work, task, may_wait } = *self;
         let mut search = Search::new(paths, work.options.limits.memory);
         let mut next = work.tasks[task].below;

@@ -54,8 +54,7 @@ impl<'p> Search<'p> {
         let Made { blob, annotations, .. } = made;
         let file = File::open(store.blob_path(&blob.digest))?;
         let (params, geometry) = (annotations.params(), annotations.geometry()?);
-        let root = annotations.root_hash.clone();
-        let reader = VerityReader::new(&file, &file, params, geometry, root)?;
+        let reader = VerityReader::new(&file, &file, params, geometry, annotations.root_hash)?;
         Ok(self.look(&Image::open(&reader, annotations.hash_offset)?)?)
     }
 
