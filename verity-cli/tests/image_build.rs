@@ -445,3 +445,143 @@ fn what_a_hint_says_can_be_done() {
         sandbox.verity(&format!("image build --quiet oci:src:app oci:{} {enough}", &option[2..])).success();
     }
 }
+
+#[test]
+fn nothing_is_written_through_links() {
+    let sandbox = source(1);
+    build(&sandbox, "oci:src:app oci:made");
+    let record = fs::read_dir(sandbox.path("made/.verity/layers")).unwrap().next().unwrap().unwrap();
+    let record = format!(".verity/layers/{}", record.file_name().to_str().unwrap());
+    fs::create_dir_all(sandbox.path("victim/layers/sha256")).unwrap();
+    for name in ["victim/empty", "victim/layers/empty", "victim/new-file", "victim/layers/sha256/empty"] {
+        sandbox.write(name, b"");
+    }
+    sandbox.write("victim/keys", b"secret");
+    let before = files(&sandbox.path("victim"));
+    for (name, target) in [
+        (".verity", "victim"),
+        (".verity/layers", "victim/layers"),
+        ("blobs", "victim/layers"),
+        ("blobs/sha256", "victim"),
+        (&record, "victim/keys"),
+        (&record, "victim/missing"),
+    ] {
+        let link = sandbox.path("dst").join(name);
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(sandbox.path(target), &link).unwrap();
+        let run = sandbox.verity("image build oci:src:app oci:dst");
+        assert_eq!((run.code, run.stdout.as_str()), (Some(5), ""), "{name}: {run:?}");
+        assert!(run.stderr.contains("is a link") && run.stderr.contains(name), "{name}: {run:?}");
+        assert!(files(&sandbox.path("victim")) == before, "{name}");
+        assert!(!sandbox.path("dst/index.json").exists());
+        fs::remove_dir_all(sandbox.path("dst")).unwrap();
+    }
+    // A second name for a file does the same, and a name that no record has belongs to somebody else.
+    let layers = sandbox.path("dst/.verity/layers");
+    fs::create_dir_all(&layers).unwrap();
+    fs::write(layers.join("empty"), "").unwrap();
+    fs::hard_link(sandbox.path("victim/keys"), sandbox.path("dst").join(&record)).unwrap();
+    assert_eq!(sandbox.verity("image build oci:src:app oci:dst").code, Some(5));
+    assert!(files(&sandbox.path("victim")) == before && layers.join("empty").exists());
+    fs::remove_file(sandbox.path("dst").join(&record)).unwrap();
+    assert_eq!(counts(&build(&sandbox, "oci:src:app oci:dst")), (1, 0));
+    assert!(layers.join("empty").exists());
+}
+
+/// The records of layers, by diffID.
+fn records(dst: &Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(dst.join(".verity/layers")).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+/// Makes the record of one layer name another layer's blob.
+fn poison(dst: &Path) {
+    let paths = records(dst);
+    let [first, other] = [&paths[0], &paths[1]]
+        .map(|path| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() });
+    let descriptor = |record: &Value| record["layers"].as_object().unwrap().values().next().unwrap().clone();
+    let (own, mut foreign) = (descriptor(&first), descriptor(&other));
+    foreign["annotations"]["io.dm-verity.layer.diff-id"] =
+        own["annotations"]["io.dm-verity.layer.diff-id"].clone();
+    let mut record = first;
+    *record["layers"].as_object_mut().unwrap().values_mut().next().unwrap() = foreign;
+    fs::write(&paths[0], record.to_string()).unwrap();
+}
+
+#[test]
+fn a_record_that_names_another_layer_is_none() {
+    let sandbox = source(2);
+    build(&sandbox, "oci:src:app oci:dst");
+    let whole = files(&sandbox.path("dst"));
+    poison(&sandbox.path("dst"));
+    assert_eq!(counts(&build(&sandbox, "oci:src:app oci:dst")), (1, 1));
+    assert!(files(&sandbox.path("dst")) == whole);
+}
+
+#[test]
+fn what_others_can_write_is_not_believed() {
+    use std::os::unix::fs::PermissionsExt;
+    let sandbox = source(2);
+    build(&sandbox, "oci:src:app oci:dst");
+    let dst = sandbox.path("dst");
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    for folder in [".verity", ".verity/layers"] {
+        mode(&dst.join(folder), 0o775);
+        let run = sandbox.verity("image build --json oci:src:app oci:dst");
+        assert_eq!(run.code, Some(0), "{run:?}");
+        assert!(run.stderr.contains("others can write to"), "{run:?}");
+        assert_eq!(counts(&run.json()), (2, 0), "{folder}");
+        mode(&dst.join(folder), 0o755);
+    }
+    mode(&records(&dst)[0], 0o666);
+    assert_eq!(counts(&build(&sandbox, "oci:src:app oci:dst")), (1, 1));
+    mode(&records(&dst)[0], 0o644);
+    // Nothing at all, on demand.
+    let run = sandbox.verity("image build --json oci:src:app oci:dst --no-reuse");
+    assert_eq!((counts(&run.json()), run.stderr.as_str()), ((2, 0), ""));
+    assert_eq!(counts(&build(&sandbox, "oci:src:app oci:dst")), (0, 2));
+}
+
+#[test]
+fn what_the_umask_lets_others_write_is_kept_from_them() {
+    let sandbox = source(1);
+    for expected in ["1", "0"] {
+        let script = "umask 0; exec \"$0\" image build --json oci:src:app oci:dst";
+        let run = Run::of(sandbox.command("sh", "-c").arg(script).arg(env!("CARGO_BIN_EXE_verity")));
+        assert_eq!(run.json()["built_layers"].to_string(), expected);
+    }
+}
+
+#[test]
+fn only_the_layout_says_what_an_image_is_called() {
+    let sandbox = Sandbox::new();
+    let mut layout = Layout::new(&sandbox, "src");
+    let (good, bad) =
+        (layout.image("amd64", &[&tar(1, &[5_000])]), layout.image("amd64", &[&tar(2, &[6_000])]));
+    layout.list("trusted", &good);
+    build(&sandbox, "oci:src:trusted oci:dst");
+    let before = listed(&sandbox.path("dst"));
+    // An index within the layout's names its image as the one that is there.
+    let mut named = bad.clone();
+    named["annotations"] = json!({"org.opencontainers.image.ref.name": "trusted"});
+    let index = layout.index(&[("amd64", named)]);
+    layout.list("other", &index);
+    let report = build(&sandbox, "oci:src:other oci:dst");
+    assert_eq!(report["images"][0]["reference"], "other");
+    let report = build(&sandbox, &format!("oci:src@{} oci:dst", digest_of(&index)));
+    assert_eq!(report["images"][0]["reference"], "other");
+    let after = listed(&sandbox.path("dst"));
+    assert_eq!((&after["trusted"], after.len()), (&before["trusted"], 2));
+    // Without a name in the layout, it has none in the other one.
+    let path = sandbox.path("src/index.json");
+    let mut top: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    top["manifests"][1].as_object_mut().unwrap().remove("annotations");
+    fs::write(&path, top.to_string()).unwrap();
+    let report = build(&sandbox, &format!("oci:src@{} oci:dst", digest_of(&index)));
+    assert!(report["images"][0]["reference"].is_null(), "{report}");
+    assert_eq!(listed(&sandbox.path("dst"))["trusted"], before["trusted"]);
+}
+
+fn digest_of(descriptor: &Value) -> &str {
+    descriptor["digest"].as_str().unwrap()
+}

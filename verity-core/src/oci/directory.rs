@@ -68,6 +68,10 @@ impl Source for Directory {
         self.index.select(self.reference.as_ref(), &self.place())
     }
 
+    fn is_list(&self, root: &Descriptor) -> bool {
+        self.index.is(root)
+    }
+
     fn blob(&self, descriptor: &Descriptor, from: u64) -> Result<Box<dyn Read + Send + '_>, Error> {
         if let Some(bytes) = self.index.document(descriptor) {
             return from_memory(bytes, descriptor, from);

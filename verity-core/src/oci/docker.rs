@@ -240,6 +240,10 @@ impl Source for DockerArchive {
         self.index.select(self.reference.as_ref(), &self.tar.place())
     }
 
+    fn is_list(&self, root: &Descriptor) -> bool {
+        self.index.is(root)
+    }
+
     fn blob(&self, descriptor: &Descriptor, from: u64) -> Result<Box<dyn Read + Send + '_>, Error> {
         let digest = &descriptor.digest;
         if let Some(bytes) =

@@ -47,7 +47,7 @@ pub struct Image {
     pub annotations: BTreeMap<String, String>,
     /// The annotations of the indexes that led here, where several say the same thing the innermost's. All images of an index share them.
     pub index_annotations: Arc<BTreeMap<String, String>>,
-    /// The name that the source gives it, or the index that it is in.
+    /// The name that the source's own list gives it, or the index that it is in; what other indexes call it does not count.
     pub reference: Option<String>,
     /// The manifest that this one says something about.
     pub subject: Option<Descriptor>,

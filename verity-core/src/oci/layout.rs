@@ -67,7 +67,12 @@ impl TopIndex {
 
     /// Its bytes, if it is what is asked for.
     pub(super) fn document(&self, descriptor: &Descriptor) -> Option<&[u8]> {
-        (descriptor.digest == self.descriptor.digest).then_some(&*self.bytes)
+        self.is(descriptor).then_some(&*self.bytes)
+    }
+
+    /// Whether a descriptor is this index's.
+    pub(super) fn is(&self, descriptor: &Descriptor) -> bool {
+        descriptor.digest == self.descriptor.digest
     }
 
     /// What is meant: the image of that name, or the only one, or this index itself.

@@ -50,7 +50,9 @@ pub fn images(source: &dyn Source, platforms: &Platforms) -> Result<Images, Erro
         bytes: 0,
         remarks: 0,
     };
-    search.follow(&root, &Context::default())?;
+    let is_list = source.is_list(&root);
+    let context = Context { is_named: true, ..Context::default() };
+    search.follow(&root, &context, is_list)?;
     let Search { wanted, images, others, .. } = search;
     match wanted {
         _ if !images.images.is_empty() => Ok(images),
@@ -65,6 +67,8 @@ pub fn images(source: &dyn Source, platforms: &Platforms) -> Result<Images, Erro
 #[derive(Clone, Default)]
 struct Context<'c> {
     depth: usize,
+    /// Whether what comes next is listed by the source itself, which gives it its name. Indexes in it are anybody's.
+    is_named: bool,
     reference: Option<&'c str>,
     platform: Option<&'c Platform>,
     annotations: Arc<BTreeMap<String, String>>,
@@ -82,7 +86,8 @@ struct Search<'s> {
 }
 
 impl Search<'_> {
-    fn follow(&mut self, descriptor: &Descriptor, context: &Context<'_>) -> Result<(), Error> {
+    /// Follows an entry; `is_list` is said of the list of the source itself.
+    fn follow(&mut self, descriptor: &Descriptor, context: &Context<'_>, is_list: bool) -> Result<(), Error> {
         let is_listed = context.depth > 0;
         let attests = descriptor.annotations.contains_key(ATTESTATION)
             || descriptor.platform.as_ref().is_some_and(Platform::is_unknown);
@@ -91,9 +96,10 @@ impl Search<'_> {
             return Ok(());
         }
         let mut context = context.clone();
-        if let Some(name) = descriptor.annotations.get(NAME) {
-            context.reference = Some(name);
+        if context.is_named && !is_list {
+            context.reference = descriptor.annotations.get(NAME).map(String::as_str);
         }
+        context.is_named &= is_list;
         if let Some(platform) = &descriptor.platform {
             context.platform = Some(platform);
         }
@@ -158,7 +164,7 @@ impl Search<'_> {
             if self.entries > ENTRIES_MAX {
                 return Err(Error::TooMany { what: "entries of indexes", limit: ENTRIES_MAX });
             }
-            self.follow(&Descriptor::try_from(entry)?, &context)?;
+            self.follow(&Descriptor::try_from(entry)?, &context, false)?;
         }
         Ok(())
     }

@@ -24,6 +24,12 @@ pub trait Source: Sync {
     /// Whatever the source answers.
     fn root(&self) -> Result<Descriptor, Error>;
 
+    /// Whether that is the source's own list of its images: only this one gives them names.
+    fn is_list(&self, root: &Descriptor) -> bool {
+        let _ = root;
+        false
+    }
+
     /// The bytes of a blob from the byte `from` on, as many as the descriptor says and no more; reading fails where there are fewer.
     ///
     /// They are *not* checked against the digest: the caller digests what it reads.

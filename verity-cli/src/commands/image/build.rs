@@ -25,7 +25,7 @@ Makes of each layer an EROFS image with its hash tree, as 'verity layer build' d
 root hashes in the manifest, and the image it was made from as its subject. An index stays an index, of all platforms or of those asked for. \
 Digests and diffIDs are checked on the way. Directories that are in a layer without an entry of their own have mode, owner, time and attributes from the layers below.
 
-DST is an OCI layout, which is made if there is none: oci:DIR, with a name for the image behind a colon. Without one it has the name that it has in IMAGE. \
+DST is an OCI layout, which is made if there is none: oci:DIR, with a name for the image behind a colon. Without one it has the name that it has in IMAGE, and a registry's its tag. \
 An image of the same name in it is replaced. Or it is a new OCI archive, oci-archive:FILE. The same image makes the same bytes everywhere; docs/images.md has the form of the result.
 
 A layer that is in DST already is not made again, unless the layers below it give its directories something else. Several processes may build into one layout at once: each layer is made by one of them. After an error or a \
@@ -38,6 +38,7 @@ Examples:
   verity image build docker-archive:saved.tar oci:verity --platform linux/amd64
   verity image build docker://registry.example/team/app:1 oci:verity:app
   verity image build docker://localhost:5000/app oci:verity:app --tls-verify=false
+  verity image build oci:images:debian oci:received:debian-verity --no-reuse
   verity image build oci:images oci:verity --json | jq -r '.images[].digest'
   skopeo copy --preserve-digests oci:verity:debian docker://registry.example/debian:verity
 
@@ -57,6 +58,10 @@ pub(super) struct Arguments {
     /// Where the image is made: oci:DIR, or a new oci-archive:FILE, with :REFERENCE to name it
     #[arg(value_name = "DST")]
     destination: ImageName,
+
+    /// Make each layer anew, and replace what DST has recorded of it; for a DST that somebody else has made
+    #[arg(long, help_heading = "The layers")]
+    no_reuse: bool,
 
     /// Block size of images, data and trees: 4096, or 512 [default: 4096]
     #[arg(long, value_name = "BYTES", value_parser = layer::block_size, help_heading = "The trees")]
@@ -104,12 +109,15 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     if artifacts > 0 {
         session.note(&images::passed_over(artifacts));
     }
-    let groups = groups(images, name, source_name)?;
+    let groups = groups(images, name.or(destination::own_name(source_name)), source_name)?;
     for group in &groups {
         destination::refuse_own_source(source_name, &arguments.destination, group.name.as_deref())?;
     }
     let destination = Destination::open(&arguments.destination)?;
     session.debug(|| format!("Building {source_name} in {:?}.", destination.store().dir()));
+    if let Some(folder) = destination.store().distrusted().filter(|_| !arguments.no_reuse) {
+        session.note(&format!("others can write to {folder:?}: layers that it tells of are made anew"));
+    }
     let limits = arguments.limits.limits();
     let progress = session.layers_progress();
     let mut options = build::Options::new(&limits, &progress);
@@ -117,6 +125,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     options.algorithm = arguments.algorithm.unwrap_or_default();
     options.roots = arguments.fec_roots;
     options.threads = arguments.work.threads.unwrap_or_default();
+    options.reuse = !arguments.no_reuse;
     options.jobs = arguments.jobs.unwrap_or_default();
     let wanted: Vec<_> = groups
         .iter()

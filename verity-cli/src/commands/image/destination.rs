@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use verity_core::oci::store::{Store, StoreError};
-use verity_core::oci::{ImageName, Reference};
+use verity_core::oci::{ImageName, Reference, RegistryName, RegistryReference};
 use verity_core::progress::Observer;
 use verity_core::tree;
 
@@ -38,6 +38,14 @@ pub(super) fn name(destination: &ImageName) -> Result<Option<&str>, Failure> {
                 format_args!("DST {destination}: an image cannot be given a digest or a number").to_string();
             Err(Failure::argument(message).hint("give a name, or none"))
         }
+    }
+}
+
+/// The name of a registry's image, where it is asked for by one: its indexes do not say what it is to be called elsewhere.
+pub(super) fn own_name(source: &ImageName) -> Option<&str> {
+    match source {
+        ImageName::Registry(RegistryName { reference: RegistryReference::Tag(tag), .. }) => Some(tag),
+        _ => None,
     }
 }
 
@@ -113,6 +121,8 @@ pub(super) fn cannot_store(error: &StoreError) -> Failure {
         StoreError::NotALayout { .. } => {
             Failure::new(Code::Busy, error).hint("give a directory that is empty or does not exist yet")
         }
+        StoreError::Link { .. } => Failure::new(Code::Busy, error)
+            .hint("look who put it there, and remove it; or give another directory"),
         StoreError::Write { path, source } => cannot_write(path, source),
         StoreError::Read { path, source } => Failure::system(format_args!("{path:?} cannot be read"), source),
         StoreError::Cancelled => engine::failure(&tree::Error::Cancelled, |_| String::new()),

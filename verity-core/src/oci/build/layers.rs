@@ -1,6 +1,6 @@
 //! The layers of an image, made in parallel: each once, whoever else makes some of them at the same time.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::parents::Search;
 use super::{Error, Options};
-use crate::layer::{self, Answer, Parents};
+use crate::layer::{self, Answer, Digest, Parents};
 use crate::oci::annotations::{LAYER_MEDIA_TYPE, LayerAnnotations};
 use crate::oci::descriptor::Descriptor;
 use crate::oci::image::{Image, Layer, LayerKind};
@@ -108,6 +108,7 @@ impl<'a> Plan<'a> {
             waiting: Mutex::new((0..self.tasks.len()).collect()),
             states: Mutex::new(self.tasks.iter().map(|_| State::Waiting).collect()),
             changed: Condvar::new(),
+            forgotten: Mutex::default(),
             failure: Mutex::new(None),
             stop: AtomicBool::new(false),
         };
@@ -143,6 +144,8 @@ struct Work<'a> {
     states: Mutex<Vec<State>>,
     /// Says that a task is not running any more.
     changed: Condvar,
+    /// Layers whose records of earlier builds are gone, where these do not count.
+    forgotten: Mutex<HashSet<Digest>>,
     /// The first error; what fails after it may be no more than its consequence.
     failure: Mutex<Option<Error>>,
     stop: AtomicBool,
@@ -243,7 +246,10 @@ impl Work<'_> {
     fn layer(&self, task: usize) -> Result<Outcome, Error> {
         let Options { algorithm, block_size, roots, .. } = *self.options;
         let key = LayerKey { diff_id: self.tasks[task].layer.diff_id.clone(), algorithm, block_size, roots };
-        let Some(lock) = self.store.lock_layer(&key)? else { return Ok(Outcome::Busy) };
+        let Some(mut lock) = self.store.lock_layer(&key)? else { return Ok(Outcome::Busy) };
+        if self.is_to_forget(&key.diff_id) {
+            lock.forget();
+        }
         if let Some(paths) = lock.parents() {
             let lower = Lower { work: self, task, may_wait: false };
             match layer::inherited(&lower, &paths) {
@@ -258,6 +264,11 @@ impl Work<'_> {
             }
         }
         self.make(task, lock)
+    }
+
+    /// Whether what earlier builds recorded of a layer does not count; what this one records does.
+    fn is_to_forget(&self, diff_id: &Digest) -> bool {
+        !self.options.reuse && lock(&self.forgotten).insert(diff_id.clone())
     }
 
     fn make(&self, task: usize, lock: LayerLock<'_>) -> Result<Outcome, Error> {

@@ -40,6 +40,8 @@ pub struct Options<'a> {
     pub threads: Threads,
     /// How many layers are made at once; as many as there are usable processors by default.
     pub jobs: Threads,
+    /// Whether layers that were made before are taken as they are; true by default. Otherwise each is made anew, and what the layout recorded of it is replaced.
+    pub reuse: bool,
     /// Who hears about progress and can cancel.
     pub watcher: &'a dyn Watcher,
 }
@@ -55,6 +57,7 @@ impl<'a> Options<'a> {
             limits,
             threads: Threads::available(),
             jobs: Threads::available(),
+            reuse: true,
             watcher,
         }
     }

@@ -15,6 +15,14 @@ pub enum StoreError {
         /// A name in it.
         found: String,
     },
+    /// What is to be written to is a link, or no plain file or directory: it may be anybody's.
+    #[error(
+        "{path:?} is a link, or of another kind than it should be: it may lead out of the layout, and is not written to"
+    )]
+    Link {
+        /// The file or directory.
+        path: PathBuf,
+    },
     /// A layout of a version that is not known, or an index that cannot be read.
     #[error("{path:?}: {problem}")]
     Document {

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use oci_spec::image as spec;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError};
@@ -14,9 +16,10 @@ use crate::algorithm::Algorithm;
 use crate::block::BlockSize;
 use crate::fec::Roots;
 use crate::io::WriteAt;
-use crate::layer::{Digest, Inherited};
+use crate::layer::{Digest, Identity, Inherited};
 use crate::oci::annotations::{LAYER_MEDIA_TYPE, LayerAnnotations};
 use crate::oci::descriptor::Descriptor;
+use crate::oci::directory;
 use crate::oci::encode;
 use crate::superblock::Superblock;
 use crate::tree;
@@ -46,6 +49,24 @@ impl LayerKey {
         format!("1-{}-{digits}-{algorithm}-{block_size}-{roots}", diff_id.algorithm())
     }
 
+    /// The key of a record, by its name.
+    fn of_file_name(name: &str) -> Option<Self> {
+        let mut words = name.rsplitn(3, '-');
+        let (roots, block_size, rest) = (words.next()?, words.next()?, words.next()?);
+        let mut words = rest.strip_prefix("1-")?.splitn(3, '-');
+        let (kind, digits, algorithm) = (words.next()?, words.next()?, words.next()?);
+        let roots = match roots.parse().ok()? {
+            0 => None,
+            roots => Some(Roots::new(roots).ok()?),
+        };
+        Some(Self {
+            diff_id: format!("{kind}:{digits}").parse().ok()?,
+            algorithm: algorithm.parse().ok()?,
+            block_size: block_size.parse().ok()?,
+            roots,
+        })
+    }
+
     fn describes(&self, layer: &LayerAnnotations) -> bool {
         let found = Self {
             diff_id: layer.diff_id.clone(),
@@ -53,7 +74,9 @@ impl LayerKey {
             block_size: layer.block_size,
             roots: layer.fec.map(|fec| fec.roots),
         };
-        found == *self
+        // Of another layer's blob the salt is another one. It follows from a sha256, which another diffID does not tell.
+        let other = self.diff_id.algorithm() != Algorithm::Sha256;
+        found == *self && (other || layer.salt == Identity::of(&self.diff_id).salt)
     }
 }
 
@@ -81,8 +104,16 @@ pub(super) fn lock<'a>(store: &'a Store, key: &LayerKey) -> Result<Option<LayerL
     let path = directory.join(key.file_name());
     let failed = || StoreError::write(&path);
     loop {
-        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let file = store.within(&directory, open).map_err(failed())?;
+        let open = || open(OpenOptions::new().read(true).create(true).truncate(false), &path);
+        let file = store.within(&directory, open).map_err(|error| match error.raw_os_error() {
+            Some(code) if code == Errno::LOOP.raw_os_error() => StoreError::Link { path: path.clone() },
+            _ => failed()(error),
+        })?;
+        // A file with a second name may be anything elsewhere.
+        let metadata = file.metadata().map_err(failed())?;
+        if !metadata.is_file() || metadata.nlink() > 1 {
+            return Err(StoreError::Link { path });
+        }
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => return Ok(None),
             // Without locks, two who make one layer at once make the same blob.
@@ -92,9 +123,17 @@ pub(super) fn lock<'a>(store: &'a Store, key: &LayerKey) -> Result<Option<LayerL
         if file.metadata().map_err(failed())?.nlink() == 0 {
             continue;
         }
-        let record = read_record(&file);
+        // What others may have written says nothing: by it, any blob could be called the layer.
+        let record =
+            if is_own(&metadata) && store.distrusted().is_none() { read_record(&file) } else { None };
         return Ok(Some(LayerLock { store, key: key.clone(), file, path, record }));
     }
+}
+
+/// Opens what a record's name stands for, to write to it; links are not followed, and nothing is waited for.
+fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    options.write(true).mode(0o644).custom_flags(flags.bits().cast_signed()).open(path)
 }
 
 fn read_record(file: &File) -> Option<Record> {
@@ -111,7 +150,7 @@ impl LayerLock<'_> {
         parents.iter().map(|path| hex::decode(path).ok()).collect()
     }
 
-    /// The blob that is the layer where its directories without an entry inherit this, if it is there, and its top block is what its root hash says.
+    /// The blob that is the layer, with the identity that follows from its diffID, where its directories without an entry inherit this, if it is there, and its top block is what its root hash says.
     #[must_use]
     pub fn made(&self, answers: &Digest) -> Option<(Descriptor, LayerAnnotations)> {
         let descriptor = self.record.as_ref()?.layers.get(&answers.to_string())?;
@@ -121,12 +160,16 @@ impl LayerLock<'_> {
         if descriptor.media_type != LAYER_MEDIA_TYPE || !self.key.describes(&layer) {
             return None;
         }
-        let blob = File::open(self.store.blob_path(&descriptor.digest)).ok()?;
-        let size = blob.metadata().ok().filter(fs::Metadata::is_file)?.len();
+        let (blob, size) = directory::open(&self.store.blob_path(&descriptor.digest)).ok()?;
         if size != descriptor.size || layer.blob_bytes() != Ok(size) {
             return None;
         }
         holds_tree(&blob, &layer).ok()?.then_some((descriptor, layer))
+    }
+
+    /// Forgets what was made before.
+    pub fn forget(&mut self) {
+        self.record = None;
     }
 
     /// Notes which blob the layer is, beside what it is where it inherits something else.
@@ -166,10 +209,22 @@ fn holds_tree(blob: &File, layer: &LayerAnnotations) -> Result<bool, Box<dyn std
     crate::io::ReadAt::read_exact_at(blob, &mut bytes, layer.hash_offset)?;
     let superblock = Superblock::parse(&bytes)?;
     let (params, geometry) = (layer.params(), layer.geometry()?);
-    if (&superblock.params, superblock.data_blocks) != (&params, layer.data_blocks) {
+    let other = layer.diff_id.algorithm() != Algorithm::Sha256;
+    let is_its_own = other || superblock.uuid == Identity::of(&layer.diff_id).uuid;
+    if !is_its_own || (&superblock.params, superblock.data_blocks) != (&params, layer.data_blocks) {
         return Ok(false);
     }
     Ok(tree::verify_top(blob, blob, &params, &geometry, &layer.root_hash).is_ok())
+}
+
+/// Whether nobody but the user who runs this (and root) can write to it.
+pub(super) fn is_own(metadata: &fs::Metadata) -> bool {
+    metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o022 == 0
+}
+
+/// Whether a record would have this name; a file of another name is somebody else's.
+fn is_record(name: &str) -> bool {
+    LayerKey::of_file_name(name).is_some_and(|key| key.file_name() == name)
 }
 
 /// Removes records that killed processes have begun.
@@ -178,7 +233,8 @@ pub(super) fn remove_stale(layers: &Path) {
     for entry in entries.flatten() {
         let empty = entry.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0);
         if empty
-            && let Ok(file) = OpenOptions::new().write(true).open(entry.path())
+            && entry.file_name().to_str().is_some_and(is_record)
+            && let Ok(file) = open(&mut OpenOptions::new(), &entry.path())
             && file.try_lock().is_ok()
             && file.metadata().is_ok_and(|metadata| metadata.len() == 0)
         {

@@ -16,8 +16,9 @@ mod error;
 mod index;
 mod layers;
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 pub use blob::NewBlob;
@@ -25,11 +26,13 @@ pub use error::StoreError;
 pub use layers::{LayerKey, LayerLock};
 
 use super::descriptor::Descriptor;
-use super::layout;
+use super::{directory, layout};
 use crate::layer::Digest;
 
 /// What the file `oci-layout` says.
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+/// The folders that are written to, and that files are removed from.
+const FOLDERS: [&str; 4] = [".verity", ".verity/layers", "blobs", "blobs/sha256"];
 /// How often a file is made anew whose directory somebody else has just removed because it was empty.
 const TRIES: usize = 100;
 
@@ -49,7 +52,7 @@ impl Store {
     /// removed.
     ///
     /// # Errors
-    /// [`StoreError::NotALayout`] for a directory with something else in it; what the system answers.
+    /// [`StoreError::NotALayout`] for a directory with something else in it, [`StoreError::Link`] where one of its folders is elsewhere; what the system answers.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let marker = dir.join(layout::MARKER);
         match File::open(&marker) {
@@ -62,6 +65,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => check_empty(dir)?,
             Err(error) => return Err(StoreError::read(&marker)(error)),
         }
+        FOLDERS.iter().try_for_each(|folder| check_own(&dir.join(folder)))?;
         let is_new = match fs::create_dir(dir) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
@@ -127,6 +131,14 @@ impl Store {
         index::set_image(self, image)
     }
 
+    /// The folder with the records of layers, or the one around it, if somebody else can write to it: what is recorded there does not count, and all
+    /// layers are made anew.
+    #[must_use]
+    pub fn distrusted(&self) -> Option<PathBuf> {
+        let others = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|found| !layers::is_own(&found));
+        [self.work(), self.layers()].into_iter().find(others)
+    }
+
     fn work(&self) -> PathBuf {
         self.dir.join(".verity")
     }
@@ -143,7 +155,9 @@ impl Store {
                 Err(error) if error.kind() == io::ErrorKind::NotFound && tries < TRIES => tries += 1,
                 result => return result,
             }
-            fs::create_dir_all(directory)?;
+            // Who can write to the records of layers says which blob a layer is: nobody else should.
+            let mode = if directory.starts_with(self.work()) { 0o755 } else { 0o777 };
+            DirBuilder::new().recursive(true).mode(mode).create(directory)?;
         }
     }
 }
@@ -178,11 +192,21 @@ fn check_empty(dir: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// A folder of the layout is in the layout, and no link to somewhere else, if it is there.
+fn check_own(folder: &Path) -> Result<(), StoreError> {
+    match fs::symlink_metadata(folder) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => Err(StoreError::Link { path: folder.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(StoreError::read(folder)(error)),
+    }
+}
+
 /// Whether a file is just these bytes; of a larger one no more is read.
 fn holds(path: &Path, bytes: &[u8]) -> bool {
     let mut found = Vec::new();
-    let read = File::open(path)
-        .and_then(|file| file.take((bytes.len() as u64).saturating_add(1)).read_to_end(&mut found));
+    let read = directory::open(path)
+        .and_then(|(file, _)| file.take((bytes.len() as u64).saturating_add(1)).read_to_end(&mut found));
     read.is_ok() && found == bytes
 }
 
