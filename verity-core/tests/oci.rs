@@ -245,6 +245,10 @@ fn documents_are_what_they_are_said_to_be() {
             "another kind of document",
         ),
         (format!(r#"{{"schemaVersion":2,"config":{config},"layers":[],"Layers":[{layer}]}}"#), "comes twice"),
+        (
+            format!(r#"{{"schemaVersion":2,"config":{config},"layers":[],"Manifests":[]}}"#),
+            "to some readers and nothing to others",
+        ),
         (format!(r#"{{"schemaVersion":1,"config":{config},"layers":[]}}"#), "schemaVersion is 1"),
         (
             format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","config":{config},"layers":[]}}"#),

@@ -30,6 +30,9 @@ struct Root {
     diff_ids: Vec<String>,
 }
 
+/// The members that are read.
+const KNOWN: &[&str] = &["os", "architecture", "variant", "config", "Labels", "rootfs", "type", "diff_ids"];
+
 /// What a configuration says that matters here.
 #[derive(Debug)]
 pub(super) struct Contents {
@@ -41,7 +44,8 @@ pub(super) struct Contents {
 impl Contents {
     pub(super) fn parse(digest: &Digest, bytes: &[u8]) -> Result<Self, Error> {
         let what = format!("configuration {digest}");
-        let Document { os, architecture, variant, config, rootfs } = document::parse(&what, bytes)?;
+        let Document { os, architecture, variant, config, rootfs } =
+            document::parse_known(&what, bytes, KNOWN)?;
         if rootfs.r#type != "layers" {
             return Err(Error::Document {
                 what,

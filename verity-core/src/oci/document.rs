@@ -17,15 +17,47 @@ const FREE: [&str; 4] = ["annotations", "Annotations", "Labels", "labels"];
 /// Lists that Go writes as null if they are empty.
 const LISTS: [&str; 5] = ["manifests", "layers", "diff_ids", "RepoTags", "Layers"];
 
+/// What readers of indexes and manifests know.
+const KNOWN: &[&str] = &[
+    "schemaVersion",
+    "mediaType",
+    "artifactType",
+    "manifests",
+    "config",
+    "layers",
+    "fsLayers",
+    "subject",
+    "annotations",
+    "digest",
+    "size",
+    "urls",
+    "data",
+    "platform",
+    "os",
+    "os.version",
+    "os.features",
+    "architecture",
+    "variant",
+];
+
 /// Reads a document.
 pub(super) fn parse<T: DeserializeOwned>(what: impl fmt::Display, bytes: &[u8]) -> Result<T, Error> {
+    parse_known(what, bytes, &[])
+}
+
+/// Reads a document, and refuses members that only some readers take for those of the names `known`, which are ASCII.
+pub(super) fn parse_known<T: DeserializeOwned>(
+    what: impl fmt::Display,
+    bytes: &[u8],
+    known: &'static [&'static str],
+) -> Result<T, Error> {
     let refused = |error: serde_json::Error| Error::Document {
         what: what.to_string(),
         // The library quotes what it found.
         problem: clip(&error.to_string()).escape_debug().to_string(),
     };
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = Unambiguous { free: false }.deserialize(&mut deserializer).map_err(refused)?;
+    let value = Unambiguous { free: false, known }.deserialize(&mut deserializer).map_err(refused)?;
     deserializer.end().map_err(refused)?;
     serde_json::from_value(value).map_err(refused)
 }
@@ -33,20 +65,20 @@ pub(super) fn parse<T: DeserializeOwned>(what: impl fmt::Display, bytes: &[u8]) 
 /// Reads an index.
 pub(super) fn index(what: &str, bytes: &[u8]) -> Result<spec::ImageIndex, Error> {
     check_members(what, bytes, &["config", "layers"])?;
-    let index: spec::ImageIndex = parse(what, bytes)?;
+    let index: spec::ImageIndex = parse_known(what, bytes, KNOWN)?;
     check_version(what, index.schema_version()).map(|()| index)
 }
 
 /// Reads a manifest.
 pub(super) fn manifest(what: &str, bytes: &[u8]) -> Result<spec::ImageManifest, Error> {
     check_members(what, bytes, &["manifests", "fsLayers"])?;
-    let manifest: spec::ImageManifest = parse(what, bytes)?;
+    let manifest: spec::ImageManifest = parse_known(what, bytes, KNOWN)?;
     check_version(what, manifest.schema_version()).map(|()| manifest)
 }
 
 /// A document that could be taken for one of another kind is refused: CVE-2021-41190.
 fn check_members(what: &str, bytes: &[u8], foreign: &[&str]) -> Result<(), Error> {
-    let members: BTreeMap<String, IgnoredAny> = parse(what, bytes)?;
+    let members: BTreeMap<String, IgnoredAny> = parse_known(what, bytes, KNOWN)?;
     match foreign.iter().find(|name| members.contains_key(**name)) {
         Some(name) => {
             let problem = format!("there is {name:?} in it, which belongs into another kind of document");
@@ -69,6 +101,8 @@ fn check_version(what: &str, version: u32) -> Result<(), Error> {
 struct Unambiguous {
     /// Whether the members are remarks: then only equal names are the same.
     free: bool,
+    /// Members that are read, here and in those among them; what is in others is nobody's business.
+    known: &'static [&'static str],
 }
 
 impl<'de> DeserializeSeed<'de> for Unambiguous {
@@ -112,7 +146,7 @@ impl<'de> Visitor<'de> for Unambiguous {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut values = Vec::new();
-        while let Some(value) = access.next_element_seed(Self { free: false })? {
+        while let Some(value) = access.next_element_seed(Self { free: false, ..self })? {
             values.push(value);
         }
         Ok(values.into())
@@ -122,14 +156,24 @@ impl<'de> Visitor<'de> for Unambiguous {
         let mut members = Map::new();
         let mut names = BTreeSet::new();
         while let Some(name) = access.next_key::<String>()? {
+            let is_known = self.known.contains(&name.as_str());
             let folded = if self.free { name.clone() } else { fold(&name) };
+            let meant = self.known.iter().find(|known| folded.eq_ignore_ascii_case(known));
+            let meant = meant.filter(|_| !self.free && !is_known);
             if !names.insert(folded) {
                 let name = clip(&name);
                 return Err(A::Error::custom(format_args!(
                     "member {name:?} comes twice, and readers differ in which one counts"
                 )));
             }
-            let value = access.next_value_seed(Self { free: FREE.contains(&name.as_str()) })?;
+            if let Some(meant) = meant {
+                let name = clip(&name);
+                return Err(A::Error::custom(format_args!(
+                    "member {name:?} is {meant:?} to some readers and nothing to others"
+                )));
+            }
+            let known = if is_known { self.known } else { &[] };
+            let value = access.next_value_seed(Self { free: FREE.contains(&name.as_str()), known })?;
             match value {
                 Value::Null if LISTS.contains(&name.as_str()) => {
                     members.insert(name, Value::Array(Vec::new()))
@@ -188,6 +232,26 @@ mod tests {
         ] {
             let error = thing(text).unwrap_err().to_string();
             assert!(error.starts_with("a thing: ") && error.contains("comes twice"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_only_some_readers_know_is_refused() {
+        let digest = "0".repeat(64);
+        let entry = |platform: &str| {
+            format!(
+                r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"a/b","digest":"sha256:{digest}","size":1,"platform":{platform}}}]}}"#
+            )
+        };
+        let good = entry(r#"{"os":"linux","architecture":"arm","x":{"OS":1}}"#);
+        assert!(index("an index", good.as_bytes()).is_ok());
+        for text in [
+            entry(r#"{"os":"linux","architecture":"arm","Variant":"v7"}"#),
+            good.replace("\"schemaVersion\"", "\"Layers\":[],\"schemaVersion\""),
+            good.replace("\"schemaVersion\"", "\"\u{17f}ubject\":{},\"schemaVersion\""),
+        ] {
+            let error = index("an index", text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("nothing to others"), "{error}");
         }
     }
 
