@@ -73,6 +73,26 @@ fn every_byte_of_a_layer_counts() {
     assert_eq!(problems(&sandbox.verity("image verify oci:dst:app --json").json()), [&[][..], &["blob"]]);
 }
 
+/// What is read from elsewhere is vouched for by nothing, whatever the digests say.
+#[test]
+fn an_image_that_names_further_devices_is_bad() {
+    let sandbox = built();
+    let dst = sandbox.path("dst");
+    let manifest = document(&dst, &listed(&dst)["app"]);
+    let path = blob(&dst, &manifest["layers"][0]);
+    let mut bytes = fs::read(&path).unwrap();
+    // `feature_incompat` of the superblock at byte 1024, and its bit for a table of devices.
+    bytes[1024 + 80] |= 0x08;
+    fs::write(&path, &bytes).unwrap();
+    let document = sandbox.verity("image verify oci:dst:app --json").json();
+    assert_eq!(problems(&document), [vec!["digest", "tree", "devices"], vec![]]);
+    // A layer of one's own is not made of it either.
+    sandbox.write("image", &bytes[..8192]);
+    let refused = sandbox.verity("layer adopt image layer");
+    assert!(refused.code == Some(1) && refused.stderr.contains("further devices"), "{refused:?}");
+    assert!(!sandbox.path("layer").exists());
+}
+
 #[test]
 fn documents_count_too() {
     let sandbox = built();

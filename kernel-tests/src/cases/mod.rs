@@ -9,6 +9,7 @@ mod corruption;
 mod demo;
 mod erofs;
 mod fec;
+mod foreign;
 mod image;
 mod images;
 mod interop;
@@ -62,6 +63,7 @@ pub(crate) fn all() -> Vec<Case> {
         reading::cases(),
         lacking::cases(),
         mounts::cases(),
+        foreign::cases(),
         images::cases(),
         signatures::cases(),
         veritytab::cases(),

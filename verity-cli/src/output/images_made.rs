@@ -175,6 +175,7 @@ fn kind(problem: &Problem) -> &'static str {
         Problem::Superblock { .. } => "superblock",
         Problem::Tree(_) => "tree",
         Problem::Tar(_) => "tar",
+        Problem::Devices(_) => "devices",
         _ => "other",
     }
 }

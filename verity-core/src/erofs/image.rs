@@ -106,6 +106,22 @@ impl<'a> Image<'a> {
         Ok(Self { source, size, superblock, cache: RefCell::default() })
     }
 
+    /// Fails if content of the image may lie on further devices.
+    ///
+    /// The image names them itself: several kernels (5.16 to 6.3 at least) open such a name as a path, so that whoever makes an image that is mounted
+    /// could have any disk of the machine shown in it. A root hash says nothing of what lies there.
+    ///
+    /// # Errors
+    /// [`Error::Devices`].
+    pub fn require_one_device(&self) -> Result<(), Error> {
+        // The feature's bit stands for a second compression algorithm, too; no program is known that makes such an image.
+        let Superblock { feature_incompat, extra_devices, .. } = self.superblock;
+        if feature_incompat & incompatible::DEVICE_TABLE == 0 && extra_devices == 0 {
+            return Ok(());
+        }
+        Err(Error::Devices(extra_devices))
+    }
+
     /// The superblock.
     #[must_use]
     pub fn superblock(&self) -> &Superblock {
@@ -267,5 +283,41 @@ impl FileKind {
             0o120_000 => Self::Symlink,
             _ => Self::Other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(feature_incompat: u32, extra_devices: u16) -> Vec<u8> {
+        let superblock = Superblock {
+            magic: MAGIC,
+            block_bits: 12,
+            feature_incompat,
+            extra_devices,
+            ..Superblock::default()
+        };
+        let mut image = vec![0; 4096];
+        image[1024..1024 + Superblock::SIZE].copy_from_slice(&superblock.encode());
+        image
+    }
+
+    #[test]
+    fn further_devices_are_seen_by_bit_and_by_number() {
+        let required = |incompat, devices| {
+            let bytes = with(incompat, devices);
+            let image = Image::open(&bytes, 4096)?;
+            image.require_one_device()
+        };
+        assert!(required(0, 0).is_ok());
+        let others = KNOWN_FEATURES & !incompatible::DEVICE_TABLE;
+        assert!(required(others, 0).is_ok());
+        for (incompat, devices) in [(incompatible::DEVICE_TABLE, 1), (incompatible::DEVICE_TABLE, 0), (0, 7)]
+        {
+            let error = required(incompat, devices).unwrap_err();
+            assert!(matches!(error, Error::Devices(found) if found == devices), "{error}");
+        }
+        assert!(matches!(required(0x80, 0), Err(Error::Features(0x80))));
     }
 }

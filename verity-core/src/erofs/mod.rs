@@ -70,6 +70,11 @@ pub enum Error {
     /// The image needs something that this reader does not have.
     #[error("the image has EROFS features that are not known here (bits {0:#x})")]
     Features(u32),
+    /// The image may take content from other devices.
+    #[error(
+        "the image may take content from further devices ({0} of them), of which its root hash says nothing"
+    )]
+    Devices(u16),
     /// The bytes cannot be had, or cannot be trusted.
     #[error("bytes {offset} to {} cannot be read: {source}", offset.saturating_add(*length as u64).saturating_sub(1))]
     Unreadable {

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::device::{self, DeviceName, Kind};
+use crate::erofs;
 
 use super::MAX_LAYERS;
 use super::users::User;
@@ -96,6 +97,16 @@ pub enum Error {
         blob: PathBuf,
         /// What the kernel answered.
         failure: KernelFailure,
+    },
+    /// A layer's image is no EROFS, or one that could show more than the layer. The kernel has not seen it.
+    #[error("layer {number} ({}): its image is not mounted: {source}", blob.display())]
+    Refused {
+        /// Which layer, counted from 1, the lowest.
+        number: usize,
+        /// Its file.
+        blob: PathBuf,
+        /// What is wrong with it.
+        source: erofs::Error,
     },
     /// The overlay could not be made.
     #[error("stacking {layers} layers failed: {failure}")]
@@ -202,9 +213,12 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Self::NoLayers | Self::TooManyLayers { .. } | Self::NotADirectory { .. } | Self::Image { .. } => {
-                Kind::Argument
-            }
+            Self::Refused { source: erofs::Error::Unreadable { source, .. }, .. } => Kind::of(source),
+            Self::NoLayers
+            | Self::TooManyLayers { .. }
+            | Self::NotADirectory { .. }
+            | Self::Refused { .. }
+            | Self::Image { .. } => Kind::Argument,
             Self::Permission { .. } => Kind::Permission,
             Self::Corrupted { .. } => Kind::Verification,
             Self::AlreadyMounted { .. } | Self::NamesTaken { .. } => Kind::Exists,

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use crate::block::RootHash;
 use crate::device::{Activation, DeviceName, Fec, NameError};
+use crate::erofs;
 use crate::fec;
 use crate::geometry::Geometry;
+use crate::io::ReadAt;
 use crate::params::Params;
 
 /// A layer: one file with an EROFS image from its first byte on, the hash tree, and perhaps parity.
@@ -52,6 +54,13 @@ impl Layer {
         let root = root.get(..DIGITS).unwrap_or(&root);
         if copy == 1 { format!("{PREFIX}{root}") } else { format!("{PREFIX}{root}-{copy}") }.parse()
     }
+}
+
+/// Fails unless the image on a layer's device is an EROFS that may be mounted. It has to be read from there: what lies in the file can change.
+///
+/// Only features are allowed of which it is known that they keep to the one device, whatever else a later kernel has.
+pub(super) fn require_mountable(device: &dyn ReadAt, size: u64) -> Result<(), erofs::Error> {
+    erofs::Image::open(device, size)?.require_one_device()
 }
 
 const PREFIX: &str = "verity-";

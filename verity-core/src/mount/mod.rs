@@ -226,11 +226,13 @@ impl Stack {
             devices::hold(layer, number, &self.workshop)?
         };
         let name = held.number.minor().to_string();
-        let mounted = erofs(&node).map_err(|failure| {
-            // A block that does not match says more than what EROFS made of that. The device is asked while it is open: then it goes.
-            let verdict = devices::require_verified(&held, layer, number);
-            verdict.err().unwrap_or_else(|| Error::Image { number, blob: layer.blob.clone(), failure })
-        });
+        let blob = || layer.blob.clone();
+        let allowed = layer::require_mountable(&node, layer.geometry.data_bytes())
+            .map_err(|source| Error::Refused { number, blob: blob(), source });
+        let mounted = allowed
+            .and_then(|()| erofs(&node).map_err(|failure| Error::Image { number, blob: blob(), failure }))
+            // A block that does not match says more than what was made of that. The device is asked while it is open: then it goes.
+            .map_err(|error| devices::require_verified(&held, layer, number).err().unwrap_or(error));
         // From here on it is the mount that has it open.
         drop(node);
         self.held.push(held);

@@ -17,6 +17,7 @@ use super::hashing::digest;
 use super::image::{Image, Layer, LayerKind};
 use super::source::Source;
 use super::watcher::{Stop, Watcher};
+use crate::erofs;
 use crate::io::ReadAt;
 use crate::layer::{self, Digest, Limits};
 use crate::progress::Observer;
@@ -107,6 +108,9 @@ pub enum Problem {
     /// Blocks are not what the root hash says.
     #[error("{} data blocks and {} hash blocks are not what the root hash says", .0.bad_data_blocks, .0.bad_hash_blocks)]
     Tree(Box<Report>),
+    /// The image takes content from elsewhere, so nothing vouches for what it shows.
+    #[error(transparent)]
+    Devices(erofs::Error),
     /// The tar is not what the configuration says, or no sound one.
     #[error(transparent)]
     Tar(layer::Error),
@@ -272,7 +276,7 @@ fn with_tree(
             .map_err(|_| tree::Error::Thread)?;
         let found = tree_problem(file, descriptor, annotations, options, observer);
         let hashed = hashing.join().map_err(|_| tree::Error::Thread)?;
-        Ok(hashed?.into_iter().chain(found?).collect())
+        Ok(hashed?.into_iter().chain(found?).chain(devices_problem(file, annotations)).collect())
     })
 }
 
@@ -321,6 +325,12 @@ fn tree_problem(
     let engine = tree::Options { threads: options.threads, observer, max_findings: options.max_findings };
     let report = tree::verify(file, file, &params, &geometry, &annotations.root_hash, &engine)?;
     Ok((!report.is_intact()).then(|| Problem::Tree(Box::new(report))))
+}
+
+/// Of an image that says that it has further devices; what else is in it is whoever's who mounts it.
+fn devices_problem(file: &File, annotations: &LayerAnnotations) -> Option<Problem> {
+    let image = erofs::Image::open(file, annotations.geometry().ok()?.data_bytes()).ok()?;
+    image.require_one_device().err().map(Problem::Devices)
 }
 
 /// A layer's observer, which asks the watcher whether to stop.

@@ -1,6 +1,7 @@
 //! The mount floor's errors in the command line's words.
 
 use verity_core::device::Kind;
+use verity_core::erofs;
 use verity_core::mount::Error;
 use verity_core::tree;
 
@@ -57,6 +58,13 @@ fn hint(error: &Error) -> Option<String> {
         }
         Error::Image { .. } => {
             "'dmesg' shows the kernel's own words; images with blocks of less than 4096 bytes need Linux 6.4"
+                .to_owned()
+        }
+        Error::Refused { source: erofs::Error::Devices(_), .. } => {
+            "do not use this image: it could show what lies on other disks of this machine".to_owned()
+        }
+        Error::Refused { .. } => {
+            "a layer has to be an EROFS image without newer features: 'verity image build' makes such"
                 .to_owned()
         }
         Error::Overlay { .. } => "'dmesg' shows the kernel's own words".to_owned(),

@@ -1,9 +1,10 @@
 //! `verity layer adopt`: a layer of an image as it is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use verity_core::block::Salt;
+use verity_core::erofs;
 use verity_core::fec::Roots;
 use verity_core::geometry::{Geometry, HashArea};
 use verity_core::io::{Storage, WriteAt};
@@ -80,6 +81,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
         session.note(&format!("{} is weak: {weakness}", params.algorithm));
     }
     let image = Input::open(&arguments.image, Role::Data)?;
+    require_one_device(&image, &arguments.image)?;
     let (data_blocks, image_bytes) = size(arguments, &image, &params, session)?;
     let geometry = geometry(arguments, &params, data_blocks)?;
     let parity = arguments.fec_roots.map(|roots| parity_behind(&arguments.output, roots, &params, &geometry));
@@ -120,6 +122,15 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
         || json::formatted("layer adopt", &formatted),
     )?;
     Ok(Code::Success)
+}
+
+/// An EROFS image with content on other devices is no layer. Other file systems are not looked at.
+fn require_one_device(image: &Input, path: &Path) -> Result<(), Failure> {
+    let Ok(erofs) = erofs::Image::open(&image.file, image.size) else { return Ok(()) };
+    erofs.require_one_device().map_err(|error| {
+        Failure::argument(format_args!("{path:?}: {error}"))
+            .hint("merge them into one image first (mkfs.erofs without --blobdev)")
+    })
 }
 
 /// How many data blocks there are, and how many bytes of the image are in them.

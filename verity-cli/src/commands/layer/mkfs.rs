@@ -73,6 +73,9 @@ impl Mkfs {
             ));
         }
         let image = Image::open(made, size).map_err(|error| self.failed(error))?;
+        image.require_one_device().map_err(|error| {
+            self.failed(error).hint("a layer has to be whole: leave out options such as --blobdev")
+        })?;
         let said = u64::from(image.superblock().blocks).saturating_mul(image.block_size());
         if said != size {
             return Err(
