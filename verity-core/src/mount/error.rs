@@ -58,6 +58,9 @@ pub enum Error {
         /// Its name: `erofs`, `overlay` or `tmpfs`.
         kind: &'static str,
     },
+    /// Without it devices cannot be told apart.
+    #[error("there is no sysfs at /sys")]
+    NoSysfs,
     /// A device of a layer could not be made.
     #[error("layer {number} ({}): {source}", blob.display())]
     Layer {
@@ -229,7 +232,7 @@ impl Error {
             Self::Target { source, .. }
             | Self::System { source, .. }
             | Self::Overlay { failure: KernelFailure { source, .. }, .. } => Kind::of(source),
-            Self::NoFileSystem { .. } | Self::Cancelled => Kind::Other,
+            Self::NoFileSystem { .. } | Self::NoSysfs | Self::Cancelled => Kind::Other,
         }
     }
 }

@@ -55,6 +55,9 @@ const SOURCE: &str = "verity";
 /// The name of the directory below a single layer.
 const EMPTY: &str = "empty";
 
+/// Where it is told what is behind a loop device.
+const BLOCK_DEVICES: &str = "/sys/dev/block";
+
 /// After a failure so long is waited for the next device to go.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -95,7 +98,7 @@ pub struct MountedLayer {
 
 /// Mounts `layers`, the lowest first, read-only at the directory `target`, in the mount namespace of the calling thread.
 ///
-/// Needs Linux 5.15, the file systems erofs, overlay, tmpfs and proc, device-mapper with its verity target, loop devices, and root's powers over the
+/// Needs Linux 5.15, the file systems erofs, overlay, tmpfs, proc and sysfs, device-mapper with its verity target, loop devices, and root's powers over the
 /// whole system. Blobs are read through loop devices; each file is to stay as it is for as long as the mount does: what is altered
 /// is not read but refused, with `EIO`.
 ///
@@ -129,6 +132,9 @@ pub fn mount(
     let target = check_target(target)?;
     for kind in ["erofs", "overlay"] {
         FileSystem::open(kind)?;
+    }
+    if !Path::new(BLOCK_DEVICES).is_dir() {
+        return Err(Error::NoSysfs);
     }
     {
         let _lock = Lock::take(observer)?;

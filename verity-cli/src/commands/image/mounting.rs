@@ -60,6 +60,7 @@ fn hint(error: &Error) -> Option<String> {
             "'dmesg' shows the kernel's own words; images with blocks of less than 4096 bytes need Linux 6.4"
                 .to_owned()
         }
+        Error::NoSysfs => "mount it: mount -t sysfs sysfs /sys".to_owned(),
         Error::Refused { source: erofs::Error::Devices(_), .. } => {
             "do not use this image: it could show what lies on other disks of this machine".to_owned()
         }
