@@ -1,5 +1,7 @@
 //! The mount floor's errors in the command line's words.
 
+use std::io;
+
 use verity_core::device::Kind;
 use verity_core::erofs;
 use verity_core::mount::Error;
@@ -49,7 +51,12 @@ fn hint(error: &Error) -> Option<String> {
         Error::AlreadyMounted { target } => {
             format!("give another directory, or 'verity image umount {}' first", target.display())
         }
-        Error::Target { .. } => "give a directory that exists".to_owned(),
+        Error::Target { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            "give a directory that exists".to_owned()
+        }
+        Error::TargetChanged { .. } => {
+            "find out who changes directories on the way there; nobody but root should be able to".to_owned()
+        }
         Error::Permission { .. } => {
             "run as root (CAP_SYS_ADMIN); a container needs its host's devices, too".to_owned()
         }
