@@ -37,6 +37,8 @@ fn hashed(context: &Context, name: &str, image: &[u8]) -> anyhow::Result<Layer> 
     let size = u64::try_from(image.len())?;
     let blocks = size / params.data_block_size.as_u64();
     let geometry = Geometry::new(&params, blocks, HashArea::with_superblock(size)?)?;
+    // A tree of a single block is its root hash alone, behind room for a superblock.
+    file.set_len(geometry.hash_area_end()).context("enlarging a layer")?;
     let root_hash = tree::build(&file, &file, &params, &geometry, &tree::Options::default())?;
     Ok(Layer { blob, params, geometry, root_hash, parity: None })
 }

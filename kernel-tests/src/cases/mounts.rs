@@ -270,7 +270,7 @@ fn damaged(context: &mut Context) -> anyhow::Result<()> {
     let layer =
         Layer { blob, params: other.params, geometry: other.geometry, root_hash: other.root, parity: None };
     match refused(&layer, "no image")? {
-        Error::Image { number: 2, .. } => {}
+        Error::Refused { number: 2, .. } => {}
         error => bail!("no image: {error}"),
     }
     expect_clean(&before)

@@ -41,28 +41,22 @@ pub(super) fn hold(layer: &Layer, number: usize, nodes: &OwnedFd) -> Result<(Hel
     while copy <= COPIES && attempts < ATTEMPTS {
         let name = layer.device_name(copy).map_err(|error| failed(error.into()))?;
         let activation = layer.activation(name.clone());
-        let made = match activate(&activation) {
-            Ok(_) => true,
-            Err(device::Error::Exists { .. } | device::Error::UuidExists { .. }) => false,
+        let taken = match activate(&activation) {
+            Ok(active) => {
+                take_made(Made { activation: &activation, number: active.number, kept: false }, nodes)
+            }
+            Err(device::Error::Exists { .. } | device::Error::UuidExists { .. }) => take(&activation, nodes),
             Err(error) => return Err(failed(error)),
         };
-        match take(&activation, made, nodes) {
+        match taken {
             Ok(Found::Held(held, node)) => return Ok((held, node)),
             Ok(Found::Other) => copy += 1,
             Ok(Found::Gone) => attempts += 1,
             Ok(Found::Corrupted) => {
                 return Err(Error::Corrupted { number, blob: layer.blob.clone(), device: name });
             }
-            Err(error) => {
-                if made {
-                    // It may be open by now, and what went wrong is what has to be told.
-                    let _ = deactivate(&name, Removal::Deferred);
-                }
-                return Err(match error {
-                    Error::Device(source) => failed(source),
-                    other => other,
-                });
-            }
+            Err(Error::Device(source)) => return Err(failed(source)),
+            Err(other) => return Err(other),
         }
     }
     let device = layer.device_name(1).map_err(|error| failed(error.into()))?;
@@ -81,8 +75,58 @@ enum Found {
     Corrupted,
 }
 
+/// A device that was just made. Unless it is kept, it goes: at once, or when whoever has it open lets go of it.
+struct Made<'a> {
+    activation: &'a Activation,
+    number: DeviceNumber,
+    kept: bool,
+}
+
+impl Made<'_> {
+    /// Whether a device is this one, and not one that came in its place.
+    fn is(&self, info: &DeviceInfo) -> bool {
+        let Activation { name, uuid, root_hash, .. } = self.activation;
+        let same_table = |info: &DeviceInfo| {
+            info.mapping.as_ref().is_none_or(|mapping| mapping.table.root_hash() == root_hash)
+        };
+        info.number == self.number
+            && info.uuid.as_deref() == Some(name.device_uuid(uuid.as_ref()).as_str())
+            && same_table(info)
+    }
+}
+
+impl Drop for Made<'_> {
+    fn drop(&mut self) {
+        let name = &self.activation.name;
+        if !self.kept && query(name).is_ok_and(|info| self.is(&info)) {
+            // What went wrong is what has to be told, and the next call tries again.
+            let _ = deactivate(name, Removal::Deferred);
+        }
+    }
+}
+
+/// Opens a device that was just made.
+///
+/// Its files are not looked for again by their paths: they can have other names by now, and the device has them open.
+fn take_made(mut made: Made<'_>, nodes: &OwnedFd) -> Result<Found, Error> {
+    let info = match query(&made.activation.name) {
+        Ok(info) => info,
+        Err(device::Error::NotActive { .. }) => return Ok(Found::Gone),
+        Err(error) => return Err(error.into()),
+    };
+    let verdict = info.mapping.as_ref().map(|mapping| mapping.status.verdict);
+    match verdict.filter(|_| made.is(&info)) {
+        Some(Verdict::Verified) => {}
+        Some(Verdict::Corrupted) => return Ok(Found::Corrupted),
+        None => return Ok(Found::Gone),
+    }
+    let Some((held, node)) = open(&info, true, nodes)? else { return Ok(Found::Gone) };
+    made.kept = true;
+    Ok(Found::Held(held, node))
+}
+
 /// Looks at the device that has the activation's name, and opens it if it is the one.
-fn take(activation: &Activation, made: bool, nodes: &OwnedFd) -> Result<Found, Error> {
+fn take(activation: &Activation, nodes: &OwnedFd) -> Result<Found, Error> {
     let info = match query(&activation.name) {
         Ok(info) => info,
         Err(device::Error::NotActive { .. }) => return Ok(Found::Gone),
@@ -102,7 +146,7 @@ fn take(activation: &Activation, made: bool, nodes: &OwnedFd) -> Result<Found, E
     if !differences.is_empty() {
         return Ok(Found::Corrupted);
     }
-    Ok(open(&info, made, nodes)?.map_or(Found::Gone, |(held, node)| Found::Held(held, node)))
+    Ok(open(&info, false, nodes)?.map_or(Found::Gone, |(held, node)| Found::Held(held, node)))
 }
 
 /// Opens a device and has it go with its last user; `None` if it went before it could be opened.

@@ -37,6 +37,20 @@ pub enum Error {
         /// Its path.
         target: PathBuf,
     },
+    /// Its path leads to another directory than at the beginning.
+    #[error("target {}: another directory has come in its place meanwhile", target.display())]
+    TargetChanged {
+        /// Its path.
+        target: PathBuf,
+    },
+    /// The finished mount could not be put there.
+    #[error("target {}: nothing can be mounted there: {source}", target.display())]
+    Attach {
+        /// Its path.
+        target: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
     /// Something is mounted on the target.
     #[error("target {}: it is a mount point already", target.display())]
     AlreadyMounted {
@@ -58,6 +72,9 @@ pub enum Error {
         /// Its name: `erofs`, `overlay` or `tmpfs`.
         kind: &'static str,
     },
+    /// Without it devices cannot be told apart.
+    #[error("there is no sysfs at /sys")]
+    NoSysfs,
     /// A device of a layer could not be made.
     #[error("layer {number} ({}): {source}", blob.display())]
     Layer {
@@ -227,9 +244,12 @@ impl Error {
             Self::Layer { source, .. } => source.kind(),
             Self::Device(source) => source.kind(),
             Self::Target { source, .. }
+            | Self::Attach { source, .. }
             | Self::System { source, .. }
             | Self::Overlay { failure: KernelFailure { source, .. }, .. } => Kind::of(source),
-            Self::NoFileSystem { .. } | Self::Cancelled => Kind::Other,
+            Self::NoFileSystem { .. } | Self::NoSysfs | Self::TargetChanged { .. } | Self::Cancelled => {
+                Kind::Other
+            }
         }
     }
 }

@@ -38,6 +38,7 @@ impl Layer {
     pub(super) fn activation(&self, name: DeviceName) -> Activation {
         let Self { blob, params, geometry, root_hash, parity } = self;
         let mut activation = Activation::new(name, blob, blob, params.clone(), geometry.clone(), *root_hash);
+        activation.uuid = Some(MARK);
         activation.fec = parity.as_ref().map(|parity| Fec {
             device: blob.clone(),
             start_block: parity.offset() / parity.block_size().as_u64(),
@@ -65,10 +66,13 @@ pub(super) fn require_mountable(device: &dyn ReadAt, size: u64) -> Result<(), er
 
 const PREFIX: &str = "verity-";
 
+/// What such a device's UUID has in the place of its superblock's: `verity mounts` and a version. Nobody opens a device with it by hand.
+const MARK: [u8; 16] = *b"verity mounts\0\0\x01";
+
 /// How many digits of a root hash a name has at most.
 const DIGITS: usize = 64;
 
-/// Whether a device has such a name, and the UUID that goes with it: that of a device without superblock, which no layer that a user opens by hand has.
+/// Whether a device has such a name, and the UUID that goes with it.
 pub(super) fn is_ours(name: &DeviceName, uuid: Option<&str>) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let kernel_name = name.kernel_name();
@@ -77,7 +81,7 @@ pub(super) fn is_ours(name: &DeviceName, uuid: Option<&str>) -> bool {
         let hexadecimal = root.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         hexadecimal && (32..=DIGITS).contains(&root.len()) && is_number(copy)
     });
-    named && uuid == Some(name.device_uuid(None).as_str())
+    named && uuid == Some(name.device_uuid(Some(&MARK)).as_str())
 }
 
 #[cfg(test)]
@@ -99,7 +103,11 @@ mod tests {
             let layer = layer(algorithm);
             for copy in [1, 2, 77] {
                 let name = layer.device_name(copy).unwrap();
-                assert!(is_ours(&name, Some(&name.device_uuid(None))), "{name}");
+                let uuid = name.device_uuid(layer.activation(name.clone()).uuid.as_ref());
+                assert!(is_ours(&name, Some(&uuid)), "{name}");
+                assert!(uuid.ends_with(name.kernel_name()), "{uuid} is cut off");
+                // Those that were opened by hand, with and without superblock.
+                assert!(!is_ours(&name, Some(&name.device_uuid(None))), "{name}");
                 assert!(!is_ours(&name, Some(&name.device_uuid(Some(&[1; 16])))), "{name}");
                 assert!(!is_ours(&name, None), "{name}");
             }
@@ -120,7 +128,7 @@ mod tests {
             &format!("verity-{}-", "ab".repeat(32)),
         ] {
             let name: DeviceName = name.parse().unwrap();
-            assert!(!is_ours(&name, Some(&name.device_uuid(None))), "{name}");
+            assert!(!is_ours(&name, Some(&name.device_uuid(Some(&MARK)))), "{name}");
         }
     }
 

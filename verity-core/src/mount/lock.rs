@@ -25,11 +25,15 @@ pub(super) struct Lock {
 }
 
 impl Lock {
+    /// `None` if somebody else has it, or it cannot be had.
+    pub(super) fn if_free() -> Option<Self> {
+        let file = open().ok()?;
+        file.try_lock().ok()?;
+        Some(Self { _file: file })
+    }
+
     pub(super) fn take(observer: &dyn Observer) -> Result<Self, Error> {
-        let file = File::open(PATH).map_err(|source| match source.kind() {
-            io::ErrorKind::PermissionDenied => Error::Permission { action: "make loop devices", source },
-            _ => Error::Device(device::Error::NoLoopDevices { source }),
-        })?;
+        let file = open()?;
         let end = Instant::now() + LIMIT;
         loop {
             match file.try_lock() {
@@ -43,4 +47,11 @@ impl Lock {
             }
         }
     }
+}
+
+fn open() -> Result<File, Error> {
+    File::open(PATH).map_err(|source| match source.kind() {
+        io::ErrorKind::PermissionDenied => Error::Permission { action: "make loop devices", source },
+        _ => Error::Device(device::Error::NoLoopDevices { source }),
+    })
 }

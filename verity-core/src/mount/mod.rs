@@ -22,16 +22,16 @@ mod layer;
 mod lock;
 mod mountinfo;
 mod stack;
+mod target;
 mod unmount;
 mod users;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
-use rustix::mount::{MountAttrFlags, MoveMountFlags, move_mount};
+use rustix::mount::MountAttrFlags;
 
 pub use error::{Error, KernelFailure};
 pub use layer::Layer;
@@ -45,6 +45,7 @@ use devices::Held;
 use filesystem::FileSystem;
 use lock::Lock;
 use stack::Lower;
+use target::Target;
 
 /// The most layers that Linux stacks (`OVL_MAX_STACK`).
 pub const MAX_LAYERS: usize = 500;
@@ -54,6 +55,9 @@ const SOURCE: &str = "verity";
 
 /// The name of the directory below a single layer.
 const EMPTY: &str = "empty";
+
+/// Where it is told what is behind a loop device.
+const BLOCK_DEVICES: &str = "/sys/dev/block";
 
 /// After a failure so long is waited for the next device to go.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -95,7 +99,7 @@ pub struct MountedLayer {
 
 /// Mounts `layers`, the lowest first, read-only at the directory `target`, in the mount namespace of the calling thread.
 ///
-/// Needs Linux 5.15, the file systems erofs, overlay, tmpfs and proc, device-mapper with its verity target, loop devices, and root's powers over the
+/// Needs Linux 5.15, the file systems erofs, overlay, tmpfs, proc and sysfs, device-mapper with its verity target, loop devices, and root's powers over the
 /// whole system. Blobs are read through loop devices; each file is to stay as it is for as long as the mount does: what is altered
 /// is not read but refused, with `EIO`.
 ///
@@ -126,9 +130,12 @@ pub fn mount(
     observer: &dyn Observer,
 ) -> Result<Mounted, Error> {
     let wanted = distinct(layers)?;
-    let target = check_target(target)?;
+    let target = Target::open(target)?;
     for kind in ["erofs", "overlay"] {
         FileSystem::open(kind)?;
+    }
+    if !Path::new(BLOCK_DEVICES).is_dir() {
+        return Err(Error::NoSysfs);
     }
     {
         let _lock = Lock::take(observer)?;
@@ -143,7 +150,7 @@ pub fn mount(
                 number: held.number,
                 shared: held.departing.is_none(),
             });
-            Ok(Mounted { target, devices: devices.collect() })
+            Ok(Mounted { target: target.path, devices: devices.collect() })
         }
         Err(error) => {
             let departing = stack.abandon();
@@ -169,21 +176,6 @@ fn distinct(layers: &[Layer]) -> Result<Vec<(usize, &Layer)>, Error> {
     if distinct.is_empty() { Err(Error::NoLayers) } else { Ok(distinct) }
 }
 
-/// The target's path without links, if it is a directory on which nothing is mounted.
-fn check_target(target: &Path) -> Result<PathBuf, Error> {
-    let failed = |source| Error::Target { target: target.to_owned(), source };
-    let path = fs::canonicalize(target).map_err(failed)?;
-    if !fs::metadata(&path).map_err(failed)?.is_dir() {
-        return Err(Error::NotADirectory { target: target.to_owned() });
-    }
-    let found =
-        statx(CWD, &path, AtFlags::empty(), StatxFlags::empty()).map_err(|errno| failed(errno.into()))?;
-    if found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
-        return Err(Error::AlreadyMounted { target: target.to_owned() });
-    }
-    Ok(path)
-}
-
 /// Layers that are being stacked. Everything in it goes when it is dropped, except what has been moved to a place in the file system.
 struct Stack {
     workshop: OwnedFd,
@@ -195,7 +187,7 @@ impl Stack {
     fn build(
         &mut self,
         layers: &[(usize, &Layer)],
-        target: &Path,
+        target: &Target,
         options: &Options,
         observer: &dyn Observer,
     ) -> Result<(), Error> {
@@ -214,9 +206,7 @@ impl Stack {
         }
         // Of two calls for one target the second one finds a mount point.
         let _lock = Lock::take(observer)?;
-        check_target(target)?;
-        move_mount(&overlay, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-            .map_err(|errno| Error::Target { target: target.to_owned(), source: errno.into() })
+        target.attach(&overlay)
     }
 
     /// Makes and mounts the device of layer `number`.

@@ -1,11 +1,13 @@
 //! Taking a mounted image away.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+use rustix::fs::{AtFlags, Mode, OFlags, StatxAttributes, StatxFlags, open, statx};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount as umount};
 
@@ -52,7 +54,10 @@ pub struct Unmounted {
 /// [`Error::NotMounted`], [`Error::NotOurs`]; [`Error::Busy`] if it is in use, with who uses it; [`Error::DevicesStay`] if it was unmounted, but somebody else,
 /// such as another mount namespace, has it still; and what the system can answer.
 pub fn unmount(target: &Path, until: Until, observer: &dyn Observer) -> Result<Unmounted, Error> {
-    let mount = mount_at(target)?;
+    let place = Place::open(target)?;
+    // Nobody who asks for the lock mounts or unmounts anything between the look and what it is for.
+    let lock = Lock::take(observer)?;
+    let mount = place.mount()?;
     let minors = mount.layers().ok_or_else(|| Error::NotOurs {
         target: target.to_owned(),
         found: format!("{} of {}", mount.kind, mount.source),
@@ -62,11 +67,12 @@ pub fn unmount(target: &Path, until: Until, observer: &dyn Observer) -> Result<U
         Until::Gone => UnmountFlags::empty(),
         Until::Detached => UnmountFlags::DETACH,
     };
-    match umount(target, flags) {
+    match umount(place.path(), flags | UnmountFlags::NOFOLLOW) {
         Ok(()) => {}
         Err(Errno::BUSY) => return Err(Error::Busy { target: target.to_owned(), users: users_of(&mount)? }),
         Err(errno) => return Err(from_io("unmount", errno.into())),
     }
+    drop(lock);
     let still_mounted: Vec<u32> = mounts()?.iter().filter_map(Mount::layers).flatten().collect();
     let (shared, departing): (Vec<_>, Vec<_>) =
         departing.into_iter().partition(|device| still_mounted.contains(&device.number().minor()));
@@ -83,7 +89,7 @@ pub fn unmount(target: &Path, until: Until, observer: &dyn Observer) -> Result<U
         return Err(Error::DevicesStay { target: target.to_owned(), devices: names(&left), users });
     }
     // What a killed process has left is taken away on the way; nobody waits for that.
-    if let Ok(_lock) = Lock::take(observer) {
+    if let Some(_lock) = Lock::if_free() {
         let _ = devices::sweep();
     }
     Ok(unmounted)
@@ -109,16 +115,43 @@ fn mounts() -> Result<Vec<Mount>, Error> {
     Ok(mountinfo::parse(&text))
 }
 
-/// The mount whose root `target` is.
-fn mount_at(target: &Path) -> Result<Mount, Error> {
-    let failed = |source: io::Error| Error::Target { target: target.to_owned(), source };
-    let found = statx(CWD, target, AtFlags::NO_AUTOMOUNT, StatxFlags::MNT_ID)
-        .map_err(|errno| failed(errno.into()))?;
-    if !found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
-        return Err(Error::NotMounted { target: target.to_owned() });
+/// Where something is mounted: a name in a directory that is open, so that nobody can put another one on the way. What is mounted cannot be held open, or
+/// it could not be unmounted.
+struct Place<'a> {
+    target: &'a Path,
+    parent: OwnedFd,
+    name: OsString,
+}
+
+impl<'a> Place<'a> {
+    fn open(target: &'a Path) -> Result<Self, Error> {
+        let failed = |source: io::Error| Error::Target { target: target.to_owned(), source };
+        let path = fs::canonicalize(target).map_err(failed)?;
+        let (parent, name) = match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) => (parent, name),
+            _ => (path.as_path(), OsStr::new(".")),
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = open(parent, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
+        Ok(Self { target, parent: opened, name: name.to_owned() })
     }
-    let mount = mounts()?.into_iter().find(|mount| mount.id == found.stx_mnt_id);
-    mount.ok_or_else(|| Error::NotMounted { target: target.to_owned() })
+
+    /// A path that leads there whatever has been renamed.
+    fn path(&self) -> PathBuf {
+        Path::new("/proc/self/fd").join(self.parent.as_raw_fd().to_string()).join(&self.name)
+    }
+
+    /// The mount whose root is there.
+    fn mount(&self) -> Result<Mount, Error> {
+        let none = || Error::NotMounted { target: self.target.to_owned() };
+        let flags = AtFlags::NO_AUTOMOUNT | AtFlags::SYMLINK_NOFOLLOW;
+        let found = statx(&self.parent, &self.name, flags, StatxFlags::MNT_ID)
+            .map_err(|errno| Error::Target { target: self.target.to_owned(), source: errno.into() })?;
+        if !found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+            return Err(none());
+        }
+        mounts()?.into_iter().find(|mount| mount.id == found.stx_mnt_id).ok_or_else(none)
+    }
 }
 
 /// The devices of ours with these minor numbers.

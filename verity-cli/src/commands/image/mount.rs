@@ -129,16 +129,23 @@ fn choose(images: Images, arguments: &Arguments) -> Result<Image, Failure> {
                 .hint("do not mount it: it is another image than the one that was asked for"));
         }
     }
-    if images.len() > 1 {
+    let several = images.len() > 1;
+    if several {
         let host = Platform::host();
         let fits = |image: &Image| image.platform.as_ref().is_some_and(|platform| platform.is_one_of(&host));
         images.retain(fits);
     }
-    match (images.pop(), images.len()) {
-        (Some(image), 0) => Ok(image),
-        _ => Err(Failure::argument(format_args!("{name}: there are several images"))
-            .hint("select one with --platform or --digest; 'verity image ls' shows them")),
-    }
+    let problem = match (images.pop(), images.len()) {
+        (Some(image), 0) => return Ok(image),
+        (Some(_), _) => "there are several images for this machine",
+        (None, _) if several => "there are several images, and none is for this machine",
+        (None, _) => {
+            return Err(Failure::argument(format_args!("{name}: there is no image that can be mounted"))
+                .hint("'verity image ls' shows what there is"));
+        }
+    };
+    Err(Failure::argument(format_args!("{name}: {problem}"))
+        .hint("select one with --platform or --digest; 'verity image ls' shows them"))
 }
 
 fn layers(image: &Image, source: &dyn Source, name: &ImageName) -> Result<Vec<Layer>, Failure> {

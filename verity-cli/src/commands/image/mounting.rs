@@ -1,5 +1,7 @@
 //! The mount floor's errors in the command line's words.
 
+use std::io;
+
 use verity_core::device::Kind;
 use verity_core::erofs;
 use verity_core::mount::Error;
@@ -49,7 +51,12 @@ fn hint(error: &Error) -> Option<String> {
         Error::AlreadyMounted { target } => {
             format!("give another directory, or 'verity image umount {}' first", target.display())
         }
-        Error::Target { .. } => "give a directory that exists".to_owned(),
+        Error::Target { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            "give a directory that exists".to_owned()
+        }
+        Error::TargetChanged { .. } => {
+            "find out who changes directories on the way there; nobody but root should be able to".to_owned()
+        }
         Error::Permission { .. } => {
             "run as root (CAP_SYS_ADMIN); a container needs its host's devices, too".to_owned()
         }
@@ -60,6 +67,7 @@ fn hint(error: &Error) -> Option<String> {
             "'dmesg' shows the kernel's own words; images with blocks of less than 4096 bytes need Linux 6.4"
                 .to_owned()
         }
+        Error::NoSysfs => "mount it: mount -t sysfs sysfs /sys".to_owned(),
         Error::Refused { source: erofs::Error::Devices(_), .. } => {
             "do not use this image: it could show what lies on other disks of this machine".to_owned()
         }
