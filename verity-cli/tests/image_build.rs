@@ -373,6 +373,8 @@ fn what_cannot_be_is_refused() {
         ("oci:src:app oci:src", 5, "would be replaced"),
         ("oci:src:app oci:src:app", 5, "would be replaced"),
         ("oci:src oci:./src", 5, "would be replaced"),
+        ("oci:src:@0 oci:src", 5, "would be replaced"),
+        ("oci:src:@0 oci:src:app", 5, "would be replaced"),
         ("oci:src:app oci-archive:occupied", 5, "exists already"),
         ("oci:src:app docker-archive:a.tar", 1, "images are made in OCI layouts and archives"),
         ("oci:src:app docker://localhost/a", 1, "images are made in OCI layouts and archives"),
@@ -390,6 +392,36 @@ fn what_cannot_be_is_refused() {
     // Under another name, in its own layout.
     build(&sandbox, "oci:src:app oci:src:verity");
     assert_eq!(listed(&sandbox.path("src")).len(), 2);
+}
+
+#[test]
+fn an_index_is_one_that_can_be_read_before_and_after() {
+    let sandbox = source(1);
+    for layout in ["umoci", "bad"] {
+        fs::create_dir(sandbox.path(layout)).unwrap();
+    }
+    // As umoci makes it.
+    sandbox.write("umoci/oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#);
+    sandbox.write("umoci/index.json", br#"{"schemaVersion":2,"manifests":null}"#);
+    build(&sandbox, "oci:src:app oci:umoci");
+    assert_eq!(listed(&sandbox.path("umoci")).len(), 1);
+    // One that no image can be listed in is told before any layer is made.
+    sandbox.write("bad/oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#);
+    sandbox.write("bad/index.json", br#"{"schemaVersion":2,"manifests":[],"Manifests":[]}"#);
+    let before = files(&sandbox.path("bad"));
+    let run = sandbox.verity("image build oci:src:app oci:bad");
+    assert!(run.code == Some(1) && run.stderr.contains("bad/index.json"), "{run:?}");
+    assert!(files(&sandbox.path("bad")) == before);
+    // A name that would make the index too large for every reader leaves it as it is.
+    build(&sandbox, "oci:src:app oci:dst");
+    let mut layout: Value =
+        serde_json::from_slice(&fs::read(sandbox.path("src/index.json")).unwrap()).unwrap();
+    layout["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"] = "n".repeat(4_193_800).into();
+    fs::write(sandbox.path("src/index.json"), layout.to_string()).unwrap();
+    let index = fs::read(sandbox.path("dst/index.json")).unwrap();
+    let run = sandbox.verity("image build oci:src oci:dst");
+    assert!(run.code == Some(1) && run.stderr.contains("more than 4194304 bytes"), "{:.500}", run.stderr);
+    assert!(fs::read(sandbox.path("dst/index.json")).unwrap() == index);
 }
 
 #[test]

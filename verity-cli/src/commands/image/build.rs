@@ -109,9 +109,11 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
     if artifacts > 0 {
         session.note(&images::passed_over(artifacts));
     }
+    let own_names: Vec<_> = images.iter().filter_map(|image| image.reference.clone()).collect();
     let groups = groups(images, name.or(destination::own_name(source_name)), source_name)?;
     for group in &groups {
-        destination::refuse_own_source(source_name, &arguments.destination, group.name.as_deref())?;
+        let name = group.name.as_deref();
+        destination::refuse_own_source(source_name, &arguments.destination, &own_names, name)?;
     }
     let destination = Destination::open(&arguments.destination)?;
     session.debug(|| format!("Building {source_name} in {:?}.", destination.store().dir()));

@@ -85,14 +85,14 @@ impl Destination {
     }
 }
 
-/// A source is never written to: in its own layout the result has to have a name of its own.
+/// A source is never written to: in its own layout the result has to have a name that none of the images it is made of has.
 pub(super) fn refuse_own_source(
     source: &ImageName,
     destination: &ImageName,
+    own_names: &[String],
     name: Option<&str>,
 ) -> Result<(), Failure> {
-    let (ImageName::OciLayout { dir: other, reference }, ImageName::OciLayout { dir, .. }) =
-        (source, destination)
+    let (ImageName::OciLayout { dir: other, .. }, ImageName::OciLayout { dir, .. }) = (source, destination)
     else {
         // An archive that is there is not replaced at all.
         return Ok(());
@@ -101,12 +101,7 @@ pub(super) fn refuse_own_source(
         (Ok(dir), Ok(other)) => dir == other,
         _ => false,
     };
-    let own_name = match (reference, name) {
-        (Some(Reference::Name(source)), Some(name)) => source == name,
-        // By a digest, or all that there is: whatever is called that.
-        _ => name.is_none() || reference.is_none(),
-    };
-    if same_layout && own_name {
+    if same_layout && name.is_some_and(|name| own_names.iter().any(|own| own == name)) {
         return Err(Failure::new(
             Code::Busy,
             format_args!("{source} would be replaced by what is made of it"),

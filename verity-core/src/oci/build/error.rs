@@ -53,6 +53,18 @@ pub enum Error {
     /// A document cannot be written.
     #[error("a document cannot be written: {0}")]
     Document(#[source] serde_json::Error),
+    /// A document that nobody would read.
+    #[error(
+        "the document ({media_type}) would have {size} bytes, and readers take {limit}: the image has too many layers or annotations"
+    )]
+    TooLarge {
+        /// Which kind.
+        media_type: &'static str,
+        /// How many bytes it has.
+        size: usize,
+        /// How many it may have.
+        limit: u64,
+    },
     /// A thread that makes layers is gone, and has not said why.
     #[error("a thread ended early")]
     Thread,

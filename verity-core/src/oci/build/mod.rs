@@ -15,7 +15,7 @@ use super::encode::{self, Manifest};
 use super::image::Image;
 use super::layout;
 use super::media;
-use super::source::Source;
+use super::source::{DOCUMENT_MAX, Source};
 use super::store::Store;
 use super::watcher::Watcher;
 use crate::algorithm::Algorithm;
@@ -209,6 +209,9 @@ fn put(
     media_type: &'static str,
 ) -> Result<Descriptor, Error> {
     let bytes = bytes.map_err(Error::Document)?;
+    if bytes.len() as u64 > DOCUMENT_MAX {
+        return Err(Error::TooLarge { media_type, size: bytes.len(), limit: DOCUMENT_MAX });
+    }
     let digest = store.put(&bytes)?;
     Ok(Descriptor::new(media_type, digest, bytes.len() as u64))
 }

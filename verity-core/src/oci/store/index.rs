@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use super::{LAYOUT, Store, StoreError, holds, sync_directory};
 use crate::oci::DOCUMENT_MAX;
 use crate::oci::descriptor::Descriptor;
+use crate::oci::document;
 use crate::oci::encode;
 use crate::oci::layout;
 use crate::oci::media;
@@ -48,20 +49,29 @@ pub(super) fn check_layout(path: &Path, text: &[u8]) -> Result<(), StoreError> {
     Err(StoreError::document(path, &format_args!("layout version {version:?} is unknown (known: 1.0.0)")))
 }
 
+/// Checks that the index of a layout is one that images can be listed in: before any is made.
+pub(super) fn check(dir: &Path) -> Result<(), StoreError> {
+    let path = dir.join(layout::INDEX);
+    let text = read(&path)?;
+    document::index("the index", &text).map(drop).map_err(|error| StoreError::document(&path, &error))
+}
+
 pub(super) fn set_image(store: &Store, image: &Descriptor) -> Result<(), StoreError> {
     let path = store.dir.join(layout::INDEX);
     let failed = |error| StoreError::document(&path, &error);
     let _lock = lock(&store.dir)?;
-    let mut fields = read(&path)?;
-    let mut entries: Vec<Box<RawValue>> = match fields.get("manifests") {
+    let mut fields: Fields = serde_json::from_slice(&read(&path)?).map_err(failed)?;
+    let entries: Option<Vec<Box<RawValue>>> = match fields.get("manifests") {
+        // umoci writes null where there are none.
         Some(entries) => serde_json::from_str(entries.get()).map_err(failed)?,
-        None => Vec::new(),
+        None => None,
     };
+    let entries = entries.unwrap_or_default();
     let text = encode::descriptor(image).map_err(failed)?;
     let new = RawValue::from_string(text).map_err(failed)?;
     let mut new = Some(new);
     let mut kept = Vec::with_capacity(entries.len() + 1);
-    for entry in entries.drain(..) {
+    for entry in entries {
         let other: Entry = serde_json::from_str(entry.get()).map_err(failed)?;
         let name = |annotations: &BTreeMap<String, String>| annotations.get(layout::NAME).cloned();
         let replaced = match (name(&image.annotations), other.annotations.as_ref().and_then(name)) {
@@ -78,6 +88,11 @@ pub(super) fn set_image(store: &Store, image: &Descriptor) -> Result<(), StoreEr
     kept.extend(new);
     fields.insert("manifests".to_owned(), serde_json::value::to_raw_value(&kept).map_err(failed)?);
     let text = serde_json::to_vec(&fields).map_err(failed)?;
+    // Nobody could read it, nor list anything else in it.
+    if text.len() as u64 > DOCUMENT_MAX {
+        let message = format_args!("with this image it would have more than {DOCUMENT_MAX} bytes");
+        return Err(StoreError::document(&path, &message));
+    }
     let marker = store.dir.join(layout::MARKER);
     if !marker.exists() {
         replace(store, &marker, LAYOUT)?;
@@ -105,26 +120,23 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
     )))
 }
 
-/// The index that is there, or the fields of a new one.
-fn read(path: &Path) -> Result<Fields, StoreError> {
+/// The index that is there, or a new one.
+fn read(path: &Path) -> Result<Vec<u8>, StoreError> {
     let mut text = Vec::new();
     match File::open(path) {
         Ok(file) => {
             file.take(DOCUMENT_MAX + 1).read_to_end(&mut text).map_err(StoreError::read(path))?;
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            text = format!(r#"{{"schemaVersion":2,"mediaType":"{}"}}"#, media::INDEX).into_bytes();
+            text = format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[]}}"#, media::INDEX)
+                .into_bytes();
         }
         Err(error) => return Err(StoreError::read(path)(error)),
     }
     if text.len() as u64 > DOCUMENT_MAX {
         return Err(StoreError::document(path, &format_args!("more than {DOCUMENT_MAX} bytes")));
     }
-    let fields: Fields = serde_json::from_slice(&text).map_err(|error| StoreError::document(path, &error))?;
-    match fields.get("schemaVersion").map(|version| version.get()) {
-        Some("2") => Ok(fields),
-        _ => Err(StoreError::document(path, &"schemaVersion is not 2")),
-    }
+    Ok(text)
 }
 
 fn replace(store: &Store, path: &Path, text: &[u8]) -> Result<(), StoreError> {

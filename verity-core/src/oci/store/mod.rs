@@ -52,7 +52,8 @@ impl Store {
     /// removed.
     ///
     /// # Errors
-    /// [`StoreError::NotALayout`] for a directory with something else in it, [`StoreError::Link`] where one of its folders is elsewhere; what the system answers.
+    /// [`StoreError::NotALayout`] for a directory with something else in it, [`StoreError::Link`] where one of its folders is elsewhere, an index that images
+    /// cannot be listed in; what the system answers.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let marker = dir.join(layout::MARKER);
         match File::open(&marker) {
@@ -65,6 +66,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => check_empty(dir)?,
             Err(error) => return Err(StoreError::read(&marker)(error)),
         }
+        index::check(dir)?;
         FOLDERS.iter().try_for_each(|folder| check_own(&dir.join(folder)))?;
         let is_new = match fs::create_dir(dir) {
             Ok(()) => true,
