@@ -115,7 +115,7 @@ fn backends(context: &mut Context) -> anyhow::Result<()> {
         flags.lines().find(|line| line.starts_with("flags")).unwrap_or_default().split(' ').collect();
     for (backend, needed) in [
         ("avx512", &["avx512f", "avx512bw"][..]),
-        ("sha-ni", &["sha_ni", "sse4_1", "ssse3"]),
+        ("sha-ni", &["sha_ni", "ssse3"]),
         ("avx2", &["avx2"]),
         ("portable", &[]),
     ] {

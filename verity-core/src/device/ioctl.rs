@@ -1,9 +1,9 @@
-//! The system calls that no crate wraps safely. All of this module's functions are safe; nothing else in `device`
-//! needs unsafe code.
+//! The system calls that no crate wraps safely. All of this module's functions are safe; with `keyring` it is the only
+//! unsafe code in `device`.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use devicemapper::DM;
 use nix::libc;
@@ -187,7 +187,7 @@ pub(super) fn loop_configure(
     let config = LoopConfig { fd, block_size, info, reserved: [0; 8] };
     // SAFETY: `config` is a whole `struct loop_config`, which the call only reads and which outlives it. Both
     // descriptors are open: their owners are borrowed. On anything but a loop device the call fails.
-    unsafe { ioctl_loop_configure(device.as_fd().as_raw_fd(), &raw const config) }.map(drop)
+    unsafe { ioctl_loop_configure(device.as_raw_fd(), &raw const config) }.map(drop)
 }
 
 /// What is attached to a loop device; `ENXIO` if nothing is.
@@ -255,6 +255,8 @@ impl Drop for Semaphore {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     #[test]

@@ -142,7 +142,11 @@ pub fn backing_file(number: DeviceNumber) -> Option<PathBuf> {
     sysfs::backing_file(number).or_else(|| {
         let device = File::open(format!("/dev/loop{}", number.minor())).ok()?;
         let found = DeviceNumber::from_rdev(device.metadata().ok()?.rdev()).ok()?;
-        let info = ioctl::loop_status(&device).ok().filter(|_| found == number)?;
+        // What has the name of a loop device need not be one.
+        if found != number {
+            return None;
+        }
+        let info = ioctl::loop_status(&device).ok()?;
         let name = info.file_name.split(|&byte| byte == 0).next().unwrap_or_default();
         Some(std::ffi::OsString::from_vec(name.to_vec()).into())
     })

@@ -193,8 +193,11 @@ impl Vector for U64x4 {
 }
 
 /// Gathers part 0 (of 128 bits) of both, then part 1.
+///
+/// # Safety
+/// The processor has AVX2.
 #[inline(always)]
 unsafe fn transpose_parts(m0: __m256i, m1: __m256i) -> [__m256i; 2] {
-    // SAFETY: only called from this file's kernels, for which the instruction set was detected.
+    // SAFETY: the caller vouches for the instruction set.
     unsafe { [_mm256_permute2x128_si256::<0x20>(m0, m1), _mm256_permute2x128_si256::<0x31>(m0, m1)] }
 }

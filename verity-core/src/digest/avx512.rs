@@ -78,7 +78,7 @@ const MAJORITY: i32 = 0xe8;
 
 // SAFETY (every block below): the trait's callers vouch for the instruction set; pointers are as the trait says.
 macro_rules! common {
-    ($word:ty, $splat:ident, $signed:ty, $add:ident, $ror:ident, $shr:ident) => {
+    ($word:ty, $splat:ident, $add:ident, $ror:ident, $shr:ident) => {
         type Word = $word;
         const LANES: usize = 64 / size_of::<$word>();
 
@@ -131,7 +131,7 @@ macro_rules! common {
 }
 
 impl Vector for U32x16 {
-    common!(u32, _mm512_set1_epi32, i32, _mm512_add_epi32, _mm512_ror_epi32, _mm512_srli_epi32);
+    common!(u32, _mm512_set1_epi32, _mm512_add_epi32, _mm512_ror_epi32, _mm512_srli_epi32);
 
     #[inline(always)]
     unsafe fn load_message(input: *const u8, offsets: *const usize) -> [Self; 16] {
@@ -169,7 +169,7 @@ impl Vector for U32x16 {
 }
 
 impl Vector for U64x8 {
-    common!(u64, _mm512_set1_epi64, i64, _mm512_add_epi64, _mm512_ror_epi64, _mm512_srli_epi64);
+    common!(u64, _mm512_set1_epi64, _mm512_add_epi64, _mm512_ror_epi64, _mm512_srli_epi64);
 
     #[inline(always)]
     unsafe fn load_message(input: *const u8, offsets: *const usize) -> [Self; 16] {
@@ -204,9 +204,12 @@ impl Vector for U64x8 {
 }
 
 /// Gathers part 0 (of 128 bits) of all four, then part 1, and so on.
+///
+/// # Safety
+/// The processor has AVX-512F.
 #[inline(always)]
 unsafe fn transpose_parts(m0: __m512i, m1: __m512i, m2: __m512i, m3: __m512i) -> [__m512i; 4] {
-    // SAFETY: only called from this file's kernels, for which the instruction set was detected.
+    // SAFETY: the caller vouches for the instruction set.
     unsafe {
         let (low01, high01) = (_mm512_shuffle_i32x4::<0x44>(m0, m1), _mm512_shuffle_i32x4::<0xee>(m0, m1));
         let (low23, high23) = (_mm512_shuffle_i32x4::<0x44>(m2, m3), _mm512_shuffle_i32x4::<0xee>(m2, m3));

@@ -74,7 +74,7 @@ impl BlockHasher {
         }
     }
 
-    /// The caller has seen that `kind` is available: the kernels rely on it.
+    /// The caller has seen that `kind` is available: a kernel panics on a processor that lacks its instructions.
     fn with_kind(params: &Params, kind: BackendKind) -> Self {
         #[cfg(target_arch = "x86_64")]
         let kernels = sha2::backend(kind, params);
@@ -119,7 +119,8 @@ impl BlockHasher {
     /// If its length is no block size.
     #[must_use]
     pub fn hash_block(&self, block: &[u8]) -> RootHash {
-        assert!(block.len().is_power_of_two() && block.len() >= BlockSize::MIN.bytes(), "a block");
+        assert!(block.len().is_power_of_two(), "a block");
+        assert!((BlockSize::MIN.bytes()..=BlockSize::MAX.bytes()).contains(&block.len()), "a block's size");
         let mut digest = [0; MAX_DIGEST_SIZE];
         self.backend.hash(block, block.len(), &mut digest, MAX_DIGEST_SIZE);
         RootHash::from_digest(&digest[..self.digest_size()])

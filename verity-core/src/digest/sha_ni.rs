@@ -12,7 +12,7 @@ use super::sha2_constants::SHA256_ROUNDS;
 
 /// Whether this processor has what the kernels here use.
 pub(super) fn is_available() -> bool {
-    is_x86_feature_detected!("sha") && is_x86_feature_detected!("sse4.1") && is_x86_feature_detected!("ssse3")
+    is_x86_feature_detected!("sha") && is_x86_feature_detected!("ssse3")
 }
 
 /// SHA-256, four streams.
@@ -58,8 +58,8 @@ fn streams<const N: usize>(
 }
 
 /// # Safety
-/// `blocks * 64` bytes can be read from `input + offsets[i]` on for each of `N` streams.
-#[target_feature(enable = "sha,sse4.1,ssse3")]
+/// The processor has the SHA extensions and SSSE3, and `blocks * 64` bytes can be read from `input + offsets[i]` on for each of `N` streams.
+#[target_feature(enable = "sha,ssse3")]
 unsafe fn compress<const N: usize>(
     states: &mut States<Sha256>,
     input: *const u8,
@@ -121,7 +121,7 @@ unsafe fn compress<const N: usize>(
 }
 
 /// The next four words of the message schedule, from the sixteen before them.
-#[target_feature(enable = "sha,sse4.1,ssse3")]
+#[target_feature(enable = "sha,ssse3")]
 #[inline]
 fn schedule(w0: __m128i, w4: __m128i, w8: __m128i, w12: __m128i) -> __m128i {
     let sum = _mm_add_epi32(_mm_sha256msg1_epu32(w0, w4), _mm_alignr_epi8::<4>(w12, w8));

@@ -24,10 +24,8 @@ fn combine<const N: usize>(sum: &mut [u8], scale: &Multiplier, terms: &[Term<'_>
     unsafe { combine_wide(sum, scale, terms) }
 }
 
-/// # Safety
-/// The processor has AVX2.
 #[target_feature(enable = "avx2")]
-unsafe fn combine_wide<const N: usize>(sum: &mut [u8], scale: &Multiplier, terms: &[Term<'_>; N]) {
+fn combine_wide<const N: usize>(sum: &mut [u8], scale: &Multiplier, terms: &[Term<'_>; N]) {
     let (by, all_tables) = (tables(scale), terms.map(|(_, constant)| tables(constant)));
     let chunks = terms.map(|(bytes, _)| bytes.as_chunks::<32>().0);
     let sums = sum.as_chunks_mut::<32>().0;

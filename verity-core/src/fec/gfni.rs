@@ -25,10 +25,8 @@ fn combine<const N: usize>(sum: &mut [u8], scale: &Multiplier, terms: &[Term<'_>
     unsafe { combine_wide(sum, scale, terms) }
 }
 
-/// # Safety
-/// The processor has GFNI and AVX-512.
 #[target_feature(enable = "gfni,avx512f")]
-unsafe fn combine_wide<const N: usize>(sum: &mut [u8], scale: &Multiplier, terms: &[Term<'_>; N]) {
+fn combine_wide<const N: usize>(sum: &mut [u8], scale: &Multiplier, terms: &[Term<'_>; N]) {
     let matrix = |constant: &Multiplier| _mm512_set1_epi64(constant.matrix.cast_signed());
     let product = |bytes, matrix| _mm512_gf2p8affine_epi64_epi8::<0>(bytes, matrix);
     let (by, matrices) = (matrix(scale), terms.map(|(_, constant)| matrix(constant)));

@@ -58,6 +58,8 @@ pub(crate) fn noise(bytes: usize) -> Vec<u8> {
         data.extend_from_slice(&state.to_le_bytes());
     }
     data.truncate(bytes);
+    // No room behind the end in which a sanitizer would not see a read.
+    data.shrink_to_fit();
     data
 }
 
