@@ -66,6 +66,16 @@ fn growing_and_shrinking_through_every_edge() {
     }
 }
 
+/// More than the threads' jobs can hold at once: changes here and there, and some that lie together.
+#[test]
+fn large_trees_are_taken_over_in_many_jobs() {
+    let mut ranges: Vec<_> = (0..700).map(|number| number * 51_200..number * 51_200 + 1).collect();
+    ranges.push(2_000_000..5_000_000);
+    for after in [60_000, 70_001, 41_234] {
+        check(&small_params(), 60_000, after, &ranges);
+    }
+}
+
 #[test]
 fn comparing_finds_the_blocks_that_changed() {
     let before = noise(300 * 512);

@@ -85,11 +85,11 @@ pub(crate) fn parse(arguments: &[OsString], personality: Personality) -> Result<
         normalise::normalise(&cli, arguments)
     };
     let line = std::iter::once(OsString::from(personality.name())).chain(normalised.iter().cloned());
-    cli.clone()
-        .try_get_matches_from(line)
+    cli.try_get_matches_from(line)
         .and_then(|matches| Cli::from_arg_matches(&matches))
         .map(|cli| Parsed::Command(Box::new(cli.command)))
-        .or_else(|error| problem::translate(&error, &cli, &normalised))
+        // Parsing took the definition. Making another is cheaper than a copy for the case that nothing is wrong.
+        .or_else(|error| problem::translate(&error, &definition(personality), &normalised))
 }
 
 /// Whether it is to be told how the command ended, even if it could not begin.

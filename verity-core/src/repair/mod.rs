@@ -156,7 +156,7 @@ fn repair_in_batches(image: &Image<'_>, options: &Options<'_>, most: usize) -> R
     let (data, hash, parity) = (lenient(image.data), lenient(image.hash), lenient(image.parity));
     let work = Work {
         map: Map::new(geometry, layout),
-        tree: Tree::new(&data, &hash, params, geometry, root, None)?,
+        tree: Tree::new(&data, &hash, params, geometry, root)?,
         // What it cannot read it knows to be missing.
         decoder: Decoder::new(image.data, image.hash, &parity, layout),
         image,

@@ -56,11 +56,11 @@ impl<'a> Children<'a> {
         self.offset + index * self.block_size.as_u64()
     }
 
-    /// How many children make a job: few enough that every thread gets several.
+    /// How many children make a job: few enough that every thread gets several, unless they are done before another thread has started.
     pub(super) fn per_job(&self, threads: Threads) -> u64 {
         let most = (JOB_BYTES / self.block_size.as_u64()).max(1);
         let shares = u64::try_from(threads.get()).unwrap_or(u64::MAX).saturating_mul(4);
-        (self.count / shares).clamp(1, most)
+        (self.count / shares).clamp(self.per_read() as u64, most)
     }
 
     /// How many children are read at once.

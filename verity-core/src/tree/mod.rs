@@ -11,6 +11,7 @@ mod known;
 #[cfg(feature = "layer")]
 mod leaves;
 mod level;
+mod patch;
 mod report;
 mod runs;
 mod update;

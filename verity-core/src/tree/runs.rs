@@ -32,6 +32,13 @@ impl Runs {
         self.0.iter().map(move |run| run.start / per_block..run.end.div_ceil(per_block))
     }
 
+    /// Those of them that are in `blocks`.
+    pub(super) fn within(&self, blocks: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+        let first = self.0.partition_point(|run| run.end <= blocks.start);
+        let found = self.0[first..].iter().take_while(move |run| run.start < blocks.end);
+        found.map(move |run| run.start.max(blocks.start)..run.end.min(blocks.end))
+    }
+
     /// The runs.
     pub(crate) fn into_ranges(self) -> impl Iterator<Item = Range<u64>> {
         self.0.into_iter()
@@ -50,13 +57,7 @@ impl Runs {
 
     /// Splits the blocks into jobs of at most `per_job`.
     pub(super) fn jobs(&self, per_job: u64) -> Jobs<'_> {
-        let mut len = 0;
-        let mut first_jobs = Vec::with_capacity(self.0.len());
-        for run in &self.0 {
-            first_jobs.push(len);
-            len += (run.end - run.start).div_ceil(per_job);
-        }
-        Jobs { runs: &self.0, first_jobs, per_job, len }
+        Jobs::new(&self.0, per_job)
     }
 }
 
@@ -69,7 +70,18 @@ pub(super) struct Jobs<'a> {
     len: u64,
 }
 
-impl Jobs<'_> {
+impl<'a> Jobs<'a> {
+    /// Splits runs, in order and none overlapping the next, into jobs of at most `per_job`.
+    pub(super) fn new(runs: &'a [Range<u64>], per_job: u64) -> Self {
+        let mut len = 0;
+        let mut first_jobs = Vec::with_capacity(runs.len());
+        for run in runs {
+            first_jobs.push(len);
+            len += (run.end - run.start).div_ceil(per_job);
+        }
+        Self { runs, first_jobs, per_job, len }
+    }
+
     pub(super) fn len(&self) -> u64 {
         self.len
     }
@@ -94,6 +106,8 @@ mod tests {
         assert_eq!(runs.len(), 17);
         assert!((0..30).filter(|&block| runs.contains(block)).eq(runs.0.iter().cloned().flatten()));
         assert_eq!(Runs::from_ranges(runs.parents(4), 7), Runs::all(7));
+        assert!(runs.within(4..16).eq([4..5, 7..9, 15..16]));
+        assert_eq!(runs.within(9..15).count(), 0);
     }
 
     #[test]

@@ -7,15 +7,16 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::build::{Builder, hash_top};
+use super::build::{Builder, hash_top, write};
+use super::patch::{Patch, Write};
 use super::report::Collector;
 use super::runs::Runs;
-use super::verify::{Copy, Tree};
-use super::{Error, Options};
+use super::verify::Tree;
+use super::{Device, Error, Options};
 use crate::block::RootHash;
 use crate::digest::BlockHasher;
 use crate::geometry::Geometry;
-use crate::io::{ReadAt, Storage};
+use crate::io::{ReadAt, Storage, usize_of};
 use crate::params::Params;
 use crate::progress::Phase;
 
@@ -56,9 +57,8 @@ pub fn update(
     options: &Options<'_>,
 ) -> Result<RootHash, Error> {
     geometry.check_params(params)?;
-    check_old(params, old, Some(Copy { target: hash, geometry }), options)?;
     let builder = Builder { data, hash, params, geometry, hasher: &BlockHasher::new(params), options };
-    rebuild(&builder, old.geometry, changed)
+    take_over(&builder, old, Write::All, changed)
 }
 
 /// As [`update`], over the old tree itself, whose place and size stay the same.
@@ -79,51 +79,82 @@ pub fn update_in_place(
     changed: &[Range<u64>],
     options: &Options<'_>,
 ) -> Result<RootHash, Error> {
-    check_old(params, &Old { hash, geometry, root }, None, options)?;
     let builder = Builder { data, hash, params, geometry, hasher: &BlockHasher::new(params), options };
-    rebuild(&builder, geometry, changed)
+    take_over(&builder, &Old { hash, geometry, root }, Write::Changed, changed)
 }
 
-/// Checks the old tree's hash blocks, and copies those that the new tree has too.
-fn check_old(
-    params: &Params,
+/// Checks the old tree from the top down, and makes the new one of it from the leaves up.
+fn take_over(
+    builder: &Builder<'_>,
     old: &Old<'_>,
-    copy: Option<Copy<'_>>,
-    options: &Options<'_>,
-) -> Result<(), Error> {
-    old.geometry.check_params(params)?;
-    // Over a single data block there is no tree to take over.
-    if old.geometry.levels().is_empty() {
-        return Ok(());
-    }
-    let nothing: Vec<u8> = Vec::new();
-    let tree = Tree::new(&nothing, old.hash, params, old.geometry, old.root, copy)?;
-    // One finding is enough to refuse.
-    let collector = Collector::new(1);
-    if tree.check_top(&collector)? {
-        for level in (1..old.geometry.levels().len()).rev() {
-            let all = Runs::all(old.geometry.digests_in(level));
-            tree.check_children(level, &all, &collector, options)?;
-        }
-    }
-    collector.into_report().findings.pop().map_or(Ok(()), |finding| Err(Error::OldTree(Box::new(finding))))
-}
-
-fn rebuild(builder: &Builder<'_>, old: &Geometry, changed: &[Range<u64>]) -> Result<RootHash, Error> {
+    write: Write,
+    changed: &[Range<u64>],
+) -> Result<RootHash, Error> {
     let Builder { data, hash, params, geometry, hasher, options } = *builder;
+    old.geometry.check_params(params)?;
     let block_size = params.data_block_size.as_u64();
     let blocks = changed
         .iter()
         .filter(|range| range.start < range.end)
         .map(|range| range.start / block_size..range.end.div_ceil(block_size));
-    let mut dirty = Runs::from_ranges(blocks.chain(resized(old, geometry, 0)), geometry.data_blocks());
+    let blocks = blocks.chain(resized(old.geometry, geometry, 0));
+    let mut dirty = Runs::from_ranges(blocks, geometry.data_blocks());
     options.observer.begin(Phase::Build, Some(dirty.len() * block_size));
+    let taken = take_levels(builder, old, write, &dirty)?;
     for (level, blocks) in geometry.levels().iter().map(|level| level.blocks).enumerate() {
-        builder.build_level(level, &dirty)?;
-        let above = resized(old, geometry, level + 1);
+        if level == 0 {
+            let rest = dirty.within(taken..u64::MAX);
+            builder.build_level(0, &Runs::from_ranges(rest, geometry.data_blocks()))?;
+        } else {
+            builder.build_level(level, &dirty)?;
+        }
+        let above = resized(old.geometry, geometry, level + 1);
         dirty = Runs::from_ranges(dirty.parents(params.digests_per_block()).chain(above), blocks);
     }
     hash_top(data, hash, params, geometry, hasher)
+}
+
+/// Checks the old tree's hash blocks, and puts them where the new tree has them: those of the leaf level brought up to date, the others as they
+/// are. Returns how many data blocks those leaves have room for.
+fn take_levels(builder: &Builder<'_>, old: &Old<'_>, mode: Write, dirty: &Runs) -> Result<u64, Error> {
+    let Builder { params, geometry, hash, options, .. } = *builder;
+    // Over a single data block there is no tree to take over.
+    let Some(leaves) = old.geometry.levels().first() else { return Ok(0) };
+    let block_size = params.hash_block_size;
+    let copy = |level: usize, first: u64, blocks: &[u8]| {
+        let there = geometry.levels().get(level).map_or(0, |level| level.blocks.saturating_sub(first));
+        let bytes = usize_of(there.saturating_mul(block_size.as_u64())).min(blocks.len());
+        if mode == Write::Changed || bytes == 0 {
+            return Ok(());
+        }
+        write(hash, Device::Hash, &blocks[..bytes], geometry.hash_block_offset(level, first))
+    };
+    let nothing: Vec<u8> = Vec::new();
+    let tree = Tree::new(&nothing, old.hash, params, old.geometry, old.root)?;
+    // One finding is enough to refuse.
+    let collector = Collector::new(1);
+    if let Some(top) = tree.check_top(&collector)? {
+        let levels = old.geometry.levels().len();
+        let patch = Patch::new(builder, dirty, mode);
+        if levels == 1 {
+            patch.single(top)?;
+        } else {
+            copy(levels - 1, 0, &top)?;
+        }
+        for level in (2..levels).rev() {
+            let all = Runs::all(old.geometry.digests_in(level));
+            let jobs = all.jobs(tree.children(level).per_job(options.threads));
+            let take = |(): &mut (), first, blocks: &mut [u8]| copy(level - 1, first, blocks);
+            tree.check_jobs(level, &jobs, &collector, options, &|| (), &take)?;
+        }
+        if levels > 1 {
+            patch.run(&tree, old.geometry, &collector, options)?;
+        }
+    }
+    let finding = collector.into_report().findings.pop();
+    finding.map_or(Ok(leaves.blocks * params.digests_per_block()), |finding| {
+        Err(Error::OldTree(Box::new(finding)))
+    })
 }
 
 /// The children of `level` that are new because data was added or, where children are gone, the last one, with which

@@ -4,16 +4,16 @@
 //! hashes to its own digest further up, checked again in the very bytes that are used ([`Ancestors`]): no byte is trusted
 //! because an earlier pass saw it intact. A block below a bad one is reported as unverifiable, not as bad.
 
-use super::build::{hash_top, write};
+use super::build::hash_top;
 use super::known::LevelHasher;
 use super::level::Children;
 use super::report::{Collector, Fault, Finding, Place, Report};
-use super::runs::Runs;
-use super::{Device, Error, Options};
-use crate::block::{BlockSize, RootHash};
+use super::runs::{Jobs, Runs};
+use super::{Error, Options};
+use crate::block::RootHash;
 use crate::digest::BlockHasher;
 use crate::geometry::Geometry;
-use crate::io::{ReadAt, WriteAt, usize_of};
+use crate::io::{ReadAt, usize_of};
 use crate::params::Params;
 use crate::progress::Phase;
 use crate::workers;
@@ -34,7 +34,7 @@ pub fn verify(
     root: &RootHash,
     options: &Options<'_>,
 ) -> Result<Report, Error> {
-    let tree = Tree::new(data, hash, params, geometry, root, None)?;
+    let tree = Tree::new(data, hash, params, geometry, root)?;
     let collector = Collector::new(options.max_findings);
     options.observer.begin(Phase::Verify, Some(geometry.data_bytes()));
     tree.check_all(&collector, options)?;
@@ -74,26 +74,6 @@ pub(crate) struct Tree<'a> {
     geometry: &'a Geometry,
     root: &'a RootHash,
     hasher: BlockHasher,
-    copy: Option<Copy<'a>>,
-}
-
-/// Where hash blocks go once they are checked: to their places in another tree, as far as that has them.
-#[derive(Clone, Copy)]
-pub(crate) struct Copy<'a> {
-    pub(super) target: &'a dyn WriteAt,
-    pub(super) geometry: &'a Geometry,
-}
-
-impl Copy<'_> {
-    /// Copies blocks of `level`, from `first` on.
-    fn put(&self, level: usize, first: u64, blocks: &[u8], block_size: BlockSize) -> Result<(), Error> {
-        let count = self.geometry.levels().get(level).map_or(0, |level| level.blocks.saturating_sub(first));
-        let bytes = usize_of(count.saturating_mul(block_size.as_u64())).min(blocks.len());
-        if bytes == 0 {
-            return Ok(());
-        }
-        write(self.target, Device::Hash, &blocks[..bytes], self.geometry.hash_block_offset(level, first))
-    }
 }
 
 /// The blocks above the one that is being checked, one a level, each verified in place. A thread's own.
@@ -132,10 +112,9 @@ impl<'a> Tree<'a> {
         params: &'a Params,
         geometry: &'a Geometry,
         root: &'a RootHash,
-        copy: Option<Copy<'a>>,
     ) -> Result<Self, Error> {
         check_values(params, geometry, root)?;
-        Ok(Self { data, hash, params, geometry, root, hasher: BlockHasher::new(params), copy })
+        Ok(Self { data, hash, params, geometry, root, hasher: BlockHasher::new(params) })
     }
 
     /// The digest of a block.
@@ -146,7 +125,7 @@ impl<'a> Tree<'a> {
     /// Checks everything, from the top down.
     pub(crate) fn check_all(&self, collector: &Collector<'_>, options: &Options<'_>) -> Result<(), Error> {
         // Below a bad top block there are still suspects.
-        let goes_on = self.check_top(collector)? || collector.witness().suspects();
+        let goes_on = self.check_top(collector)?.is_some() || collector.witness().suspects();
         if goes_on {
             for level in (0..self.geometry.levels().len()).rev() {
                 let all = Runs::all(self.geometry.digests_in(level));
@@ -161,8 +140,8 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    /// Checks the top block, or the only data block. True if its digest is the root hash.
-    pub(super) fn check_top(&self, collector: &Collector<'_>) -> Result<bool, Error> {
+    /// The top block, or the only data block, if its digest is the root hash.
+    pub(super) fn check_top(&self, collector: &Collector<'_>) -> Result<Option<Vec<u8>>, Error> {
         let top = self.geometry.levels().len();
         let checking = self.checking(top, collector);
         let block_size = checking.children.block_size;
@@ -171,13 +150,12 @@ impl<'a> Tree<'a> {
         let found = self.hasher.hash_block(&block);
         if found != *self.root {
             checking.add(0, 1, Fault::Digest { expected: *self.root, found });
-            return Ok(false);
+            return Ok(None);
         }
         if top > 0 {
             self.check_spare(&checking, 0, &block);
-            self.copy.map_or(Ok(()), |copy| copy.put(top - 1, 0, &block, block_size))?;
         }
-        Ok(true)
+        Ok(Some(block))
     }
 
     /// Reports everything below the top block: without that, no block can be told from a forged one.
@@ -189,7 +167,7 @@ impl<'a> Tree<'a> {
     }
 
     /// The children of `level`; of the level above the last, the top block (or the only data block).
-    fn children(&self, level: usize) -> Children<'_> {
+    pub(super) fn children(&self, level: usize) -> Children<'_> {
         Children::of_level(level, self.params, self.geometry, self.data, self.hash)
     }
 
@@ -206,22 +184,42 @@ impl<'a> Tree<'a> {
         collector: &Collector<'_>,
         options: &Options<'_>,
     ) -> Result<(), Error> {
+        let jobs = runs.jobs(self.children(level).per_job(options.threads));
+        self.check_jobs(level, &jobs, collector, options, &|| (), &|(), _, _| Ok(()))
+    }
+
+    /// Checks the children of `level` that are in `jobs`, and lets `take` have them, `first` and those after it: the very bytes that were checked.
+    ///
+    /// Bad ones, too: if there are any there is a finding, and what was made of them is of no use. Data that is a hole is not read, and what is taken of
+    /// it has no meaning.
+    pub(super) fn check_jobs<T>(
+        &self,
+        level: usize,
+        jobs: &Jobs<'_>,
+        collector: &Collector<'_>,
+        options: &Options<'_>,
+        state: &(impl Fn() -> T + Sync),
+        take: &(impl Fn(&mut T, u64, &mut [u8]) -> Result<(), Error> + Sync),
+    ) -> Result<(), Error> {
         let checking = self.checking(level, collector);
         let children = &checking.children;
-        let jobs = runs.jobs(children.per_job(options.threads));
         let digest_size = self.hasher.digest_size();
-        let scratch = || Scratch {
-            ancestors: Ancestors::new(self.geometry),
-            children: vec![0; children.per_read() * children.block_size.bytes()],
-            digests: vec![0; children.per_read() * digest_size],
-            zeros_until: 0,
+        let scratch = || {
+            let scratch = Scratch {
+                ancestors: Ancestors::new(self.geometry),
+                children: vec![0; children.per_read() * children.block_size.bytes()],
+                digests: vec![0; children.per_read() * digest_size],
+                zeros_until: 0,
+            };
+            (scratch, state())
         };
-        workers::run(jobs.len(), options, scratch, |scratch, job| {
+        workers::run(jobs.len(), options, scratch, |(scratch, state), job| {
             let run = jobs.range(job);
             let mut child = run.start;
             while child < run.end {
                 let count = usize_of(run.end - child).min(children.per_read());
                 self.check_run(&checking, child, count, scratch)?;
+                take(state, child, &mut scratch.children[..count * children.block_size.bytes()])?;
                 child += count as u64;
             }
             if level == 0 {
@@ -289,11 +287,7 @@ impl<'a> Tree<'a> {
             }
         }
         checking.add_unverifiable(&unverifiable);
-        // Copied whether good or bad: if any is bad, there is a finding, and nobody uses the copy.
-        match (self.copy, level.checked_sub(1)) {
-            (Some(copy), Some(below)) => copy.put(below, first, blocks, block_size),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// Checks the spare bytes of a hash block that is child `index` of its level, hence on the level below.
