@@ -17,15 +17,43 @@ fuzz() {
     # The target is named so that build scripts are built without these flags.
     RUSTFLAGS=${fuzz_flags//$'\n'/ } cargo build --quiet --release --manifest-path "$crate/Cargo.toml" \
         --target "$host" --target-dir "${CARGO_TARGET_DIR:-target}/fuzz"
+    # As many at once as there are processors: each has one thread.
+    set -m
+    trap stop_fuzzing EXIT
+    local running=0 result=0
     for target in "${targets[@]}"; do
-        say "fuzz $target, $seconds s"
-        mkdir -p "$cache/fuzz/$target"
-        "${CARGO_TARGET_DIR:-target}/fuzz/$host/release/$target" -max_total_time="$seconds" -rss_limit_mb=2048 \
-            -artifact_prefix="$cache/fuzz/crash-$target-" "$cache/fuzz/$target" >"$cache/fuzz/log" 2>&1 || {
-            cat "$cache/fuzz/log" >&2
-            die "$target crashed; the input is $cache/fuzz/crash-$target-*"
-        }
-        printf 'test fuzz %s ... ok (%s)\n' "$target" "$(sed -n 's/^Done \([0-9]* runs\).*/\1/p' "$cache/fuzz/log")"
+        if ((running == $(nproc))); then
+            wait -n || result=1
+            running=$((running - 1))
+        fi
+        fuzz_target "$target" "$seconds" "${CARGO_TARGET_DIR:-target}/fuzz/$host/release/$target" &
+        running=$((running + 1))
     done
+    while ((running--)); do
+        wait -n || result=1
+    done
+    trap - EXIT
+    set +m
+    ((result == 0)) || die "fuzzing failed"
     printf '%d passed, 0 failed, 0 skipped\n' "${#targets[@]}"
+}
+
+# fuzz_target TARGET SECONDS PROGRAM
+fuzz_target() {
+    local log=$cache/fuzz/log-$1
+    say "fuzz $1, $2 s"
+    mkdir -p "$cache/fuzz/$1"
+    "$3" -max_total_time="$2" -rss_limit_mb=2048 -artifact_prefix="$cache/fuzz/crash-$1-" "$cache/fuzz/$1" >"$log" 2>&1 || {
+        cat "$log" >&2
+        die "$1 crashed; the input is $cache/fuzz/crash-$1-*"
+    }
+    printf 'test fuzz %s ... ok (%s)\n' "$1" "$(sed -n 's/^Done \([0-9]* runs\).*/\1/p' "$log")"
+}
+
+# An interrupted run leaves no fuzzer behind: each job is a process group of its own.
+stop_fuzzing() {
+    local job
+    for job in $(jobs -p); do
+        kill -- "-$job" 2>/dev/null || true
+    done
 }
