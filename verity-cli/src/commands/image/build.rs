@@ -40,7 +40,7 @@ Examples:
   verity image build docker://localhost:5000/app oci:verity:app --tls-verify=false
   verity image build oci:images:debian oci:received:debian-verity --no-reuse
   verity image build oci:images oci:verity --json | jq -r '.images[].digest'
-  skopeo copy --preserve-digests oci:verity:debian docker://registry.example/debian:verity
+  skopeo copy --all --preserve-digests oci:verity:debian docker://registry.example/debian:verity
 
 ",
     exit_codes!()

@@ -33,12 +33,11 @@ pub(super) fn manifest(image: &Image, layers: &[Descriptor]) -> Result<Vec<u8>, 
 
 /// The index of images for several platforms, whose manifests are these.
 pub(super) fn index(images: &[Image], manifests: &[Descriptor]) -> Result<Vec<u8>, Error> {
-    encode::index(ARTIFACT_TYPE, manifests, &common_annotations(images)).map_err(Error::Document)
+    encode::index(manifests, &common_annotations(images)).map_err(Error::Document)
 }
 
 /// What an index lists an image as.
 pub(super) fn listed(mut manifest: Descriptor, image: &Image) -> Descriptor {
-    manifest.artifact_type = Some(ARTIFACT_TYPE.to_owned());
     manifest.platform.clone_from(&image.platform);
     manifest
 }

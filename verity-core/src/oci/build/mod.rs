@@ -138,13 +138,12 @@ pub fn build(
         let finished = images.iter().map(|image| finish(image, store, &mut made, &mut seen));
         let finished = finished.collect::<Result<Vec<_>, _>>()?;
         let mut root = match &finished[..] {
-            [image] => image.manifest.clone(),
+            [image] => Descriptor { artifact_type: Some(ARTIFACT_TYPE.to_owned()), ..image.manifest.clone() },
             several => {
                 let manifests: Vec<_> = several.iter().map(|image| image.manifest.clone()).collect();
                 put(store, &documents::index(images, &manifests)?, media::INDEX)?
             }
         };
-        root.artifact_type = Some(ARTIFACT_TYPE.to_owned());
         if let Some(reference) = reference {
             root.annotations.insert(layout::NAME.to_owned(), (*reference).to_owned());
         }
