@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 
-use common::oci::{document, files, listed};
+use common::oci::{Layout, document, files, listed, tar};
 use common::{Run, Sandbox, pattern};
 use serde_json::Value;
 
@@ -12,6 +12,7 @@ tests! {
     what_umoci_makes_is_built_and_what_is_built_is_read_by_it: [Umoci];
     umoci_collects_garbage_in_a_layout_with_the_source: [Umoci];
     skopeo_carries_what_is_built_as_it_is: [Umoci, Skopeo];
+    skopeo_carries_an_index_as_it_is: [Skopeo];
 }
 
 fn run(sandbox: &Sandbox, program: &str, arguments: &str) -> String {
@@ -105,5 +106,26 @@ fn skopeo_carries_what_is_built_as_it_is() {
         let digest = layer["digest"].as_str().unwrap();
         let name = format!("plain/{}", digest.strip_prefix("sha256:").unwrap());
         assert_eq!(common::oci::digest(&sandbox.read(&name)), digest);
+    }
+}
+
+fn skopeo_carries_an_index_as_it_is() {
+    let sandbox = Sandbox::new();
+    let mut layout = Layout::new(&sandbox, "src");
+    let images = [("amd64", 1), ("arm64", 2)]
+        .map(|(architecture, seed)| (architecture, layout.image(architecture, &[&tar(seed, &[50_000])])));
+    let index = layout.index(&images);
+    layout.list("app", &index);
+    sandbox.verity("image build --quiet oci:src:app oci:dst").success();
+    let digest = listed(&sandbox.path("dst"))["app"]["digest"].clone();
+    let copy = |to: &str| run(&sandbox, "skopeo", &format!("copy --all --preserve-digests oci:dst:app {to}"));
+    copy("oci:copy:app");
+    assert_eq!(listed(&sandbox.path("copy"))["app"]["digest"], digest);
+    copy("oci-archive:copy.tar:app");
+    copy("dir:plain");
+    assert_eq!(common::oci::digest(&sandbox.read("plain/manifest.json")), digest.as_str().unwrap());
+    for image in ["oci:copy:app", "oci-archive:copy.tar:app"] {
+        let images = sandbox.verity(&format!("image verify --json {image}")).json()["images"].clone();
+        assert!(images.as_array().unwrap().len() == 2, "{image}: {images}");
     }
 }

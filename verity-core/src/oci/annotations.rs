@@ -28,7 +28,7 @@ use crate::params::Params;
 
 /// The media type of a layer that is an EROFS image, whether or not a tree is behind it: containerd's.
 pub const LAYER_MEDIA_TYPE: &str = "application/vnd.erofs.layer.v1";
-/// The artifact type of a manifest (and of an index) whose layers have trees.
+/// The artifact type of a manifest whose layers have trees.
 pub const ARTIFACT_TYPE: &str = "application/vnd.dm-verity.image.v1";
 /// What the annotations' keys begin with.
 pub const PREFIX: &str = "io.dm-verity.layer.";

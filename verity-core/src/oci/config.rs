@@ -44,8 +44,7 @@ pub(super) struct Contents {
 impl Contents {
     pub(super) fn parse(digest: &Digest, bytes: &[u8]) -> Result<Self, Error> {
         let what = format!("configuration {digest}");
-        let Document { os, architecture, variant, config, rootfs } =
-            document::parse_known(&what, bytes, KNOWN)?;
+        let Document { os, architecture, variant, config, rootfs } = document::parse(&what, bytes, KNOWN)?;
         if rootfs.r#type != "layers" {
             return Err(Error::Document {
                 what,

@@ -94,8 +94,12 @@ impl Manifest<'_> {
 }
 
 /// An index of manifests.
+///
+/// It has no `artifactType`, nor have its entries one: the manifests say it. skopeo 1.9 loses those of the entries when it copies an index, and later ones that
+/// of the index; where the digest is to stay the same, they refuse to copy it.
+///
+/// Source: <https://github.com/containers/image/issues/2460>.
 pub(super) fn index(
-    artifact_type: &str,
     manifests: &[Descriptor],
     annotations: &BTreeMap<String, String>,
 ) -> serde_json::Result<Vec<u8>> {
@@ -104,7 +108,6 @@ pub(super) fn index(
     struct Document<'a> {
         schema_version: u8,
         media_type: &'a str,
-        artifact_type: &'a str,
         manifests: Vec<Written<'a>>,
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         annotations: &'a BTreeMap<String, String>,
@@ -112,7 +115,6 @@ pub(super) fn index(
     serde_json::to_vec(&Document {
         schema_version: 2,
         media_type: INDEX,
-        artifact_type,
         manifests: manifests.iter().map(Into::into).collect(),
         annotations,
     })

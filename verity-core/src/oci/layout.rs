@@ -36,7 +36,8 @@ pub(super) fn blob_name(digest: &Digest) -> String {
 
 /// Checks the marker of a layout.
 pub(super) fn check_marker(bytes: &[u8]) -> Result<(), String> {
-    let marker: Marker = document::parse(MARKER, bytes).map_err(|error| error.to_string())?;
+    let marker: Marker =
+        document::parse(MARKER, bytes, &["imageLayoutVersion"]).map_err(|error| error.to_string())?;
     match marker.image_layout_version.as_str() {
         "1.0.0" => Ok(()),
         other => Err(format!("{MARKER} says version {:?}, and only 1.0.0 is known", clip(other))),

@@ -40,7 +40,7 @@ Examples:
   verity image build docker://localhost:5000/app oci:verity:app --tls-verify=false
   verity image build oci:images:debian oci:received:debian-verity --no-reuse
   verity image build oci:images oci:verity --json | jq -r '.images[].digest'
-  skopeo copy --preserve-digests oci:verity:debian docker://registry.example/debian:verity
+  skopeo copy --all --preserve-digests oci:verity:debian docker://registry.example/debian:verity
 
 ",
     exit_codes!()
@@ -198,6 +198,11 @@ fn failure(error: &Error) -> Failure {
             }
         }
         Error::Store(error) => destination::cannot_store(error),
+        Error::ManifestSize { .. } => Failure::argument(error)
+            .hint("make an image of fewer layers ('podman build --squash-all', or COPY --from in a second stage); without --fec-roots each layer takes fewer bytes"),
+        Error::IndexSize { .. } => {
+            Failure::argument(error).hint("build the platforms that are needed, with --platform")
+        }
         Error::Cancelled => engine::failure(&tree::Error::Cancelled, |_| String::new()),
         _ => Failure::new(Code::General, error),
     }

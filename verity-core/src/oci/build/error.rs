@@ -53,15 +53,31 @@ pub enum Error {
     /// A document cannot be written.
     #[error("a document cannot be written: {0}")]
     Document(#[source] serde_json::Error),
-    /// A document that nobody would read.
+    /// An image whose manifest nobody would read. No layer has been made.
     #[error(
-        "the document ({media_type}) would have {size} bytes, and readers take {limit}: the image has too many layers or annotations"
+        "image {manifest} has {layers} layers: what is made of it could have a manifest of {size} bytes, and readers take {limit}, which are enough for {most} layers"
     )]
-    TooLarge {
-        /// Which kind.
-        media_type: &'static str,
-        /// How many bytes it has.
-        size: usize,
+    ManifestSize {
+        /// The image's manifest.
+        manifest: Digest,
+        /// How many layers it has.
+        layers: usize,
+        /// How many it may have at least.
+        most: usize,
+        /// How many bytes the manifest has at most.
+        size: u64,
+        /// How many it may have.
+        limit: u64,
+    },
+    /// Images whose index nobody would read. No layer has been made.
+    #[error(
+        "an index of {images} images, with their platforms and annotations, could have {size} bytes, and readers take {limit}"
+    )]
+    IndexSize {
+        /// How many there are.
+        images: usize,
+        /// How many bytes it has at most.
+        size: u64,
         /// How many it may have.
         limit: u64,
     },

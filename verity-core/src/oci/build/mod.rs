@@ -1,21 +1,21 @@
 //! From an image whose layers are tars to one whose layers the kernel mounts and checks.
 
+mod documents;
 mod error;
 mod layers;
 mod parents;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 pub use error::Error;
 
 use super::annotations::{ARTIFACT_TYPE, LayerAnnotations};
 use super::descriptor::{Descriptor, Platform};
-use super::encode::{self, Manifest};
 use super::image::Image;
 use super::layout;
 use super::media;
-use super::source::{DOCUMENT_MAX, Source};
+use super::source::Source;
 use super::store::Store;
 use super::watcher::Watcher;
 use crate::algorithm::Algorithm;
@@ -129,6 +129,7 @@ pub fn build(
         return Err(Error::NoImage);
     }
     let plan = layers::Plan::new(wanted.iter().flat_map(|wanted| wanted.images))?;
+    documents::check(wanted, options)?;
     let made = plan.make(source, store, options)?;
     let mut seen = HashSet::new();
     let mut made = made.into_iter();
@@ -137,14 +138,12 @@ pub fn build(
         let finished = images.iter().map(|image| finish(image, store, &mut made, &mut seen));
         let finished = finished.collect::<Result<Vec<_>, _>>()?;
         let mut root = match &finished[..] {
-            [image] => image.manifest.clone(),
+            [image] => Descriptor { artifact_type: Some(ARTIFACT_TYPE.to_owned()), ..image.manifest.clone() },
             several => {
                 let manifests: Vec<_> = several.iter().map(|image| image.manifest.clone()).collect();
-                let bytes = encode::index(ARTIFACT_TYPE, &manifests, &common_annotations(images));
-                put(store, bytes, media::INDEX)?
+                put(store, &documents::index(images, &manifests)?, media::INDEX)?
             }
         };
-        root.artifact_type = Some(ARTIFACT_TYPE.to_owned());
         if let Some(reference) = reference {
             root.annotations.insert(layout::NAME.to_owned(), (*reference).to_owned());
         }
@@ -177,41 +176,14 @@ fn finish(
             reused: !seen.insert(blob.digest.clone()) || *reused,
         });
     }
-    let digest = store.put(&image.config.bytes)?;
-    // Docker's has a name of its own, and is the same document.
-    let config = Descriptor::new(media::CONFIG, digest, image.config.bytes.len() as u64);
-    let subject = &image.manifest;
+    store.put(&image.config.bytes)?;
     let blobs: Vec<_> = layers.iter().map(|layer| layer.blob.clone()).collect();
-    let manifest = Manifest {
-        artifact_type: ARTIFACT_TYPE,
-        config: &config,
-        layers: &blobs,
-        subject: &Descriptor::new(subject.media_type.clone(), subject.digest.clone(), subject.size),
-        annotations: &image.annotations,
-    };
-    let mut manifest = put(store, manifest.encode(), media::MANIFEST)?;
-    manifest.artifact_type = Some(ARTIFACT_TYPE.to_owned());
-    manifest.platform.clone_from(&image.platform);
-    Ok(BuiltImage { platform: image.platform.clone(), source: subject.clone(), manifest, layers })
+    let manifest = put(store, &documents::manifest(image, &blobs)?, media::MANIFEST)?;
+    let manifest = documents::listed(manifest, image);
+    Ok(BuiltImage { platform: image.platform.clone(), source: image.manifest.clone(), manifest, layers })
 }
 
-/// What the indexes say of all images alike.
-fn common_annotations(images: &[Image]) -> BTreeMap<String, String> {
-    let mut common =
-        images.first().map(|image| BTreeMap::clone(&image.index_annotations)).unwrap_or_default();
-    common.retain(|name, value| images.iter().all(|image| image.index_annotations.get(name) == Some(value)));
-    common
-}
-
-fn put(
-    store: &Store,
-    bytes: serde_json::Result<Vec<u8>>,
-    media_type: &'static str,
-) -> Result<Descriptor, Error> {
-    let bytes = bytes.map_err(Error::Document)?;
-    if bytes.len() as u64 > DOCUMENT_MAX {
-        return Err(Error::TooLarge { media_type, size: bytes.len(), limit: DOCUMENT_MAX });
-    }
-    let digest = store.put(&bytes)?;
+fn put(store: &Store, bytes: &[u8], media_type: &'static str) -> Result<Descriptor, Error> {
+    let digest = store.put(bytes)?;
     Ok(Descriptor::new(media_type, digest, bytes.len() as u64))
 }

@@ -1,7 +1,5 @@
 //! What the lower layers of an image give to the directories of the next one, as an overlay of them shows it.
 
-use std::fs::File;
-
 use super::layers::Made;
 use crate::erofs::{Attributes, Budget, Error, FileKind, Image, Inode, Names};
 use crate::layer::OPAQUE_ATTRIBUTE;
@@ -52,7 +50,7 @@ impl<'p> Search<'p> {
     /// Looks into the next layer below. Every block that is read is checked.
     pub(super) fn look_into(&mut self, store: &Store, made: &Made) -> Result<(), Failure> {
         let Made { blob, annotations, .. } = made;
-        let file = File::open(store.blob_path(&blob.digest))?;
+        let (file, _) = store.blob(&blob.digest)?;
         let (params, geometry) = (annotations.params(), annotations.geometry()?);
         let reader = VerityReader::new(&file, &file, params, geometry, annotations.root_hash)?;
         Ok(self.look(&Image::open(&reader, annotations.hash_offset)?)?)

@@ -1,9 +1,11 @@
 //! A layout as one file: a tar that is the same wherever it is written.
 
-use std::fs::{self, File};
+use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::folder::Folder;
 use super::{Store, StoreError};
 use crate::erofs::write::Attributes;
 use crate::layer::tar::{EntryKind, Writer};
@@ -18,50 +20,55 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: what the system answers, and that the observer cancelled.
     pub fn archive(&self, out: impl Write, name: &Path, observer: &dyn Observer) -> Result<(), StoreError> {
-        let mut archive = Archive { store: self, tar: Writer::new(out), name, observer };
-        archive.file(Path::new(layout::MARKER))?;
-        archive.file(Path::new(layout::INDEX))?;
-        archive.folder(Path::new("blobs"))?;
-        for algorithm in self.names(Path::new("blobs"))? {
-            archive.folder(&algorithm)?;
-            for blob in self.names(&algorithm)? {
-                archive.file(&blob)?;
+        let mut archive = Archive { tar: Writer::new(out), name, observer };
+        archive.file(&self.dir, "", layout::MARKER)?;
+        archive.file(&self.dir, "", layout::INDEX)?;
+        archive.folder("blobs")?;
+        for algorithm in names(&self.blobs)? {
+            let place = format!("blobs/{algorithm}");
+            archive.folder(&place)?;
+            let blobs = self.blobs.folder(&algorithm)?;
+            for blob in names(&blobs)? {
+                archive.file(&blobs, &format!("{place}/"), &blob)?;
             }
         }
         archive.tar.finish().map(|_| ()).map_err(StoreError::write(name))
     }
+}
 
-    /// What is in a folder, by paths within the layout, in order.
-    fn names(&self, folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
-        let path = self.dir.join(folder);
-        let entries = fs::read_dir(&path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-        let entries = entries.map_err(StoreError::read(&path))?;
-        let mut names: Vec<_> = entries.iter().map(|entry| folder.join(entry.file_name())).collect();
-        names.sort();
-        Ok(names)
-    }
+/// What is in a folder, in order.
+fn names(folder: &Folder) -> Result<Vec<String>, StoreError> {
+    let names = folder.names().and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let names = names.map_err(StoreError::read(folder.path()))?;
+    let text = |name: OsString| {
+        let unknown =
+            |name| StoreError::read(&folder.path().join(name))(io::ErrorKind::InvalidFilename.into());
+        name.into_string().map_err(unknown)
+    };
+    let mut names = names.into_iter().map(text).collect::<Result<Vec<_>, _>>()?;
+    names.sort();
+    Ok(names)
 }
 
 struct Archive<'a, W> {
-    store: &'a Store,
     tar: Writer<W>,
     name: &'a Path,
     observer: &'a dyn Observer,
 }
 
 impl<W: Write> Archive<'_, W> {
-    fn folder(&mut self, path: &Path) -> Result<(), StoreError> {
+    fn folder(&mut self, path: &str) -> Result<(), StoreError> {
         self.add(path, 0o755, &EntryKind::Directory, &mut io::empty())
     }
 
-    fn file(&mut self, path: &Path) -> Result<(), StoreError> {
-        let from = self.store.dir.join(path);
-        let file = File::open(&from).map_err(StoreError::read(&from))?;
-        let size = file.metadata().map_err(StoreError::read(&from))?.len();
+    /// A file of a folder, which is `place` in the layout.
+    fn file(&mut self, folder: &Folder, place: &str, name: &str) -> Result<(), StoreError> {
+        let from = folder.path_of(name);
+        let (file, size) = folder.read(name).map_err(StoreError::read(&from))?;
         let whole = 0..size;
         let kind = EntryKind::File { size, data: vec![whole] };
         let mut content = Content { file, failure: None, observer: self.observer };
-        let added = self.add(path, 0o644, &kind, &mut content);
+        let added = self.add(&format!("{place}{name}"), 0o644, &kind, &mut content);
         match content.failure {
             Some(_) if self.observer.cancelled() => Err(StoreError::Cancelled),
             Some(error) => Err(StoreError::read(&from)(error)),
@@ -71,14 +78,13 @@ impl<W: Write> Archive<'_, W> {
 
     fn add(
         &mut self,
-        path: &Path,
+        path: &str,
         mode: u16,
         kind: &EntryKind,
         content: &mut dyn Read,
     ) -> Result<(), StoreError> {
         let attributes = Attributes { mode, ..Attributes::default() };
-        let path = path.as_os_str().as_encoded_bytes();
-        self.tar.add(path, &attributes, kind, content).map_err(StoreError::write(self.name))
+        self.tar.add(path.as_bytes(), &attributes, kind, content).map_err(StoreError::write(self.name))
     }
 }
 

@@ -1,14 +1,15 @@
 //! Blobs that are written under a temporary name, and get that of their digest when they are whole.
 
-use std::fs::{self, File, Permissions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use tempfile::NamedTempFile;
-
-use super::{Store, StoreError, sync_directory};
+use super::folder::Folder;
+use super::{Store, StoreError};
 use crate::io::WriteAt;
 use crate::layer::Digest;
 use crate::oci::hashing::digest;
@@ -22,24 +23,30 @@ const PREFIX: &str = "new-";
 #[derive(Debug)]
 pub struct NewBlob<'a> {
     store: &'a Store,
-    file: NamedTempFile,
+    file: File,
+    path: PathBuf,
+    /// Its temporary name, while it has that.
+    name: Option<String>,
 }
 
 impl<'a> NewBlob<'a> {
     pub(super) fn begin(store: &'a Store) -> Result<Self, StoreError> {
-        let work = store.work();
-        let mut builder = tempfile::Builder::new();
-        // As other programs make blobs, within what the umask allows: their content decides who may see them, not this program.
-        let builder = builder.prefix(PREFIX).permissions(Permissions::from_mode(0o644));
         loop {
-            let file =
-                store.within(&work, || builder.tempfile_in(&work)).map_err(StoreError::write(&work))?;
-            match file.as_file().try_lock() {
+            let name = temporary();
+            let path = store.work.path_of(&name);
+            let file = match store.work.create(&name) {
+                // Another program's, with the same number elsewhere or one that it had before.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                result => result.map_err(StoreError::write(&path))?,
+            };
+            match file.try_lock() {
                 // Between its creation and the lock another process may have taken it for a stale one.
-                Ok(()) if !has_name(file.as_file()) => {}
+                Ok(()) if !has_name(&file) => {}
                 Err(TryLockError::WouldBlock) => {}
                 // On a file system without locks, what a killed process leaves behind stays there.
-                Ok(()) | Err(TryLockError::Error(_)) => return Ok(Self { store, file }),
+                Ok(()) | Err(TryLockError::Error(_)) => {
+                    return Ok(Self { store, file, path, name: Some(name) });
+                }
             }
         }
     }
@@ -47,13 +54,13 @@ impl<'a> NewBlob<'a> {
     /// What is written to; nothing but zeros at first.
     #[must_use]
     pub fn file(&self) -> &File {
-        self.file.as_file()
+        &self.file
     }
 
     /// The file's path, as long as it is not finished.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.file.path()
+        &self.path
     }
 
     pub(super) fn write(&self, bytes: &[u8]) -> Result<(), StoreError> {
@@ -81,32 +88,51 @@ impl<'a> NewBlob<'a> {
         };
         synced.map_err(StoreError::write(self.path()))?;
         // A blob of this name may be there already: with the same content, or a damaged one.
-        let path = self.store.blob_path(&digest);
-        self.rename(&path)?;
+        let folder = &self.store.sha256;
+        self.rename(folder, &blob_name(&digest))?;
         Ok((digest, size))
     }
 
     /// Gives a blob its name whose digest is known. Its content is on disk then.
     pub(super) fn finish_as(self, digest: &Digest) -> Result<(), StoreError> {
-        let path = self.store.blob_path(digest);
-        self.publish(&path)
+        let folder = &self.store.sha256;
+        self.publish(folder, &blob_name(digest))
     }
 
     /// Gives a file its name, in place of what has it. Its content is on disk then.
-    pub(super) fn publish(self, path: &Path) -> Result<(), StoreError> {
+    pub(super) fn publish(self, folder: &Folder, name: &str) -> Result<(), StoreError> {
         self.file().sync_all().map_err(StoreError::write(self.path()))?;
-        self.rename(path)
+        self.rename(folder, name)
     }
 
-    fn rename(self, path: &Path) -> Result<(), StoreError> {
-        let directory = path.parent().unwrap_or(&self.store.dir);
-        let rename = || fs::rename(self.file.path(), path);
-        self.store.within(directory, rename).map_err(StoreError::write(path))?;
-        // The name that would be removed is gone.
-        let _ = self.file.into_temp_path().keep();
-        sync_directory(directory);
+    fn rename(mut self, folder: &Folder, new: &str) -> Result<(), StoreError> {
+        if let Some(name) = &self.name {
+            let renamed = self.store.work.rename(name, folder, new);
+            renamed.map_err(StoreError::write(&folder.path_of(new)))?;
+        }
+        self.name = None;
+        folder.sync();
         Ok(())
     }
+}
+
+impl Drop for NewBlob<'_> {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            self.store.work.remove(name);
+        }
+    }
+}
+
+/// A name that nothing in this process has had.
+fn temporary() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("{PREFIX}{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The name of a blob in the folder of its algorithm.
+pub(super) fn blob_name(digest: &Digest) -> String {
+    hex::encode(digest.as_bytes())
 }
 
 fn has_name(file: &File) -> bool {
@@ -114,17 +140,16 @@ fn has_name(file: &File) -> bool {
 }
 
 /// Removes what killed processes left behind.
-pub(super) fn remove_stale(work: &Path) {
-    let Ok(entries) = fs::read_dir(work) else { return };
-    for entry in entries.flatten() {
-        let ours = entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes())
-            && entry.file_type().is_ok_and(|kind| kind.is_file());
-        if ours
-            && let Ok(file) = File::open(entry.path())
+pub(super) fn remove_stale(work: &Folder) {
+    let Ok(names) = work.names() else { return };
+    for name in names.flatten() {
+        if let Some(name) = name.to_str()
+            && name.starts_with(PREFIX)
+            && work.size(name).is_some()
+            && let Ok((file, _)) = work.read(name)
             && file.try_lock().is_ok()
         {
-            // If this fails there is a file too many, and nothing worse.
-            let _ = fs::remove_file(entry.path());
+            work.remove(name);
         }
     }
 }

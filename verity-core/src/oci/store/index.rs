@@ -1,16 +1,17 @@
 //! The index of a layout, which says what images there are.
 
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
+use std::fmt;
 use std::io::{self, Read};
 use std::path::Path;
-use std::thread::sleep;
-use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serializer};
 use serde_json::value::RawValue;
 
-use super::{LAYOUT, Store, StoreError, holds, sync_directory};
+use super::folder::Folder;
+use super::{LAYOUT, Store, StoreError};
 use crate::oci::DOCUMENT_MAX;
 use crate::oci::descriptor::Descriptor;
 use crate::oci::document;
@@ -18,13 +19,16 @@ use crate::oci::encode;
 use crate::oci::layout;
 use crate::oci::media;
 
-/// How long a lock is waited for between two tries. It is held for milliseconds.
-const PAUSE: Duration = Duration::from_millis(2);
-/// After half a minute something else holds it.
-const TRIES: u32 = 15_000;
+/// The member that lists the images.
+const ENTRIES: &str = "manifests";
 
-/// What there is of an index: all of its fields as they were written.
-type Fields = BTreeMap<String, Box<RawValue>>;
+/// What is changed of an index.
+#[derive(Deserialize)]
+struct Entries<'t> {
+    /// umoci writes null where there are none.
+    #[serde(borrow, default)]
+    manifests: Option<Vec<&'t RawValue>>,
+}
 
 /// What counts of an entry.
 #[derive(Deserialize)]
@@ -50,26 +54,23 @@ pub(super) fn check_layout(path: &Path, text: &[u8]) -> Result<(), StoreError> {
 }
 
 /// Checks that the index of a layout is one that images can be listed in: before any is made.
-pub(super) fn check(dir: &Path) -> Result<(), StoreError> {
-    let path = dir.join(layout::INDEX);
-    let text = read(&path)?;
+pub(super) fn check(dir: &Folder) -> Result<(), StoreError> {
+    let path = dir.path_of(layout::INDEX);
+    let text = read(dir)?;
     document::index("the index", &text).map(drop).map_err(|error| StoreError::document(&path, &error))
 }
 
 pub(super) fn set_image(store: &Store, image: &Descriptor) -> Result<(), StoreError> {
-    let path = store.dir.join(layout::INDEX);
+    let dir = &store.dir;
+    let path = dir.path_of(layout::INDEX);
     let failed = |error| StoreError::document(&path, &error);
-    let _lock = lock(&store.dir)?;
-    let mut fields: Fields = serde_json::from_slice(&read(&path)?).map_err(failed)?;
-    let entries: Option<Vec<Box<RawValue>>> = match fields.get("manifests") {
-        // umoci writes null where there are none.
-        Some(entries) => serde_json::from_str(entries.get()).map_err(failed)?,
-        None => None,
-    };
-    let entries = entries.unwrap_or_default();
+    let _lock = dir.lock()?;
+    let before = read(dir)?;
+    let Entries { manifests } = serde_json::from_slice(&before).map_err(failed)?;
+    let entries = manifests.unwrap_or_default();
     let text = encode::descriptor(image).map_err(failed)?;
     let new = RawValue::from_string(text).map_err(failed)?;
-    let mut new = Some(new);
+    let mut new = Some(&*new);
     let mut kept = Vec::with_capacity(entries.len() + 1);
     for entry in entries {
         let other: Entry = serde_json::from_str(entry.get()).map_err(failed)?;
@@ -86,61 +87,81 @@ pub(super) fn set_image(store: &Store, image: &Descriptor) -> Result<(), StoreEr
         }
     }
     kept.extend(new);
-    fields.insert("manifests".to_owned(), serde_json::value::to_raw_value(&kept).map_err(failed)?);
-    let text = serde_json::to_vec(&fields).map_err(failed)?;
+    let text = with_entries(&before, &kept).map_err(failed)?;
     // Nobody could read it, nor list anything else in it.
     if text.len() as u64 > DOCUMENT_MAX {
         let message = format_args!("with this image it would have more than {DOCUMENT_MAX} bytes");
         return Err(StoreError::document(&path, &message));
     }
-    let marker = store.dir.join(layout::MARKER);
-    if !marker.exists() {
-        replace(store, &marker, LAYOUT)?;
+    if !dir.has(layout::MARKER) {
+        replace(store, layout::MARKER, LAYOUT)?;
     }
-    if !holds(&path, &text) {
-        replace(store, &path, &text)?;
+    if !dir.holds(layout::INDEX, &text) {
+        replace(store, layout::INDEX, &text)?;
     }
-    sync_directory(&store.dir);
+    dir.sync();
     Ok(())
 }
 
-/// The directory itself is locked: no file has to be made for it.
-fn lock(dir: &Path) -> Result<File, StoreError> {
-    let directory = File::open(dir).map_err(StoreError::read(dir))?;
-    for _ in 0..TRIES {
-        match directory.try_lock() {
-            Err(TryLockError::WouldBlock) => sleep(PAUSE),
-            // A file system without locks.
-            Ok(()) | Err(TryLockError::Error(_)) => return Ok(directory),
+/// An index with other entries. All else is as it was written, and where it was; none of it is kept in memory beside that.
+fn with_entries(text: &[u8], entries: &[&RawValue]) -> serde_json::Result<Vec<u8>> {
+    struct Members<'e>(&'e [&'e RawValue]);
+
+    impl<'de> Visitor<'de> for Members<'_> {
+        type Value = Vec<u8>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an index")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Vec<u8>, A::Error> {
+            let mut text = Vec::new();
+            let mut serializer = serde_json::Serializer::new(&mut text);
+            let mut members = serializer.serialize_map(None).map_err(A::Error::custom)?;
+            let mut is_there = false;
+            while let Some(name) = access.next_key::<String>()? {
+                let value: &RawValue = access.next_value()?;
+                let written = if name == ENTRIES {
+                    is_there = true;
+                    members.serialize_entry(&name, self.0)
+                } else {
+                    members.serialize_entry(&name, value)
+                };
+                written.map_err(A::Error::custom)?;
+            }
+            if !is_there {
+                members.serialize_entry(ENTRIES, self.0).map_err(A::Error::custom)?;
+            }
+            members.end().map_err(A::Error::custom)?;
+            Ok(text)
         }
     }
-    Err(StoreError::write(dir)(io::Error::new(
-        io::ErrorKind::ResourceBusy,
-        "another process keeps the directory locked",
-    )))
+
+    serde_json::Deserializer::from_slice(text).deserialize_map(Members(entries))
 }
 
 /// The index that is there, or a new one.
-fn read(path: &Path) -> Result<Vec<u8>, StoreError> {
+fn read(dir: &Folder) -> Result<Vec<u8>, StoreError> {
+    let path = dir.path_of(layout::INDEX);
     let mut text = Vec::new();
-    match File::open(path) {
-        Ok(file) => {
-            file.take(DOCUMENT_MAX + 1).read_to_end(&mut text).map_err(StoreError::read(path))?;
+    match dir.read(layout::INDEX) {
+        Ok((file, _)) => {
+            file.take(DOCUMENT_MAX + 1).read_to_end(&mut text).map_err(StoreError::read(&path))?;
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            text = format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[]}}"#, media::INDEX)
+            text = format!(r#"{{"{ENTRIES}":[],"mediaType":"{}","schemaVersion":2}}"#, media::INDEX)
                 .into_bytes();
         }
-        Err(error) => return Err(StoreError::read(path)(error)),
+        Err(error) => return Err(StoreError::read(&path)(error)),
     }
     if text.len() as u64 > DOCUMENT_MAX {
-        return Err(StoreError::document(path, &format_args!("more than {DOCUMENT_MAX} bytes")));
+        return Err(StoreError::document(&path, &format_args!("more than {DOCUMENT_MAX} bytes")));
     }
     Ok(text)
 }
 
-fn replace(store: &Store, path: &Path, text: &[u8]) -> Result<(), StoreError> {
+fn replace(store: &Store, name: &str, text: &[u8]) -> Result<(), StoreError> {
     let file = store.begin_blob()?;
     file.write(text)?;
-    file.publish(path)
+    file.publish(&store.dir, name)
 }

@@ -1,16 +1,16 @@
 //! Which layers were made already, and who is making one now.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::fs::{File, Metadata, TryLockError};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use oci_spec::image as spec;
-use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::folder::Folder;
 use super::{Store, StoreError};
 use crate::algorithm::Algorithm;
 use crate::block::BlockSize;
@@ -19,7 +19,6 @@ use crate::io::WriteAt;
 use crate::layer::{Digest, Identity, Inherited};
 use crate::oci::annotations::{LAYER_MEDIA_TYPE, LayerAnnotations};
 use crate::oci::descriptor::Descriptor;
-use crate::oci::directory;
 use crate::oci::encode;
 use crate::superblock::Superblock;
 use crate::tree;
@@ -86,6 +85,8 @@ pub struct LayerLock<'a> {
     store: &'a Store,
     key: LayerKey,
     file: File,
+    /// Its name, and the path for messages.
+    name: String,
     path: PathBuf,
     record: Option<Record>,
 }
@@ -100,12 +101,11 @@ struct Record {
 }
 
 pub(super) fn lock<'a>(store: &'a Store, key: &LayerKey) -> Result<Option<LayerLock<'a>>, StoreError> {
-    let directory = store.layers();
-    let path = directory.join(key.file_name());
+    let name = key.file_name();
+    let path = store.layers.path_of(&name);
     let failed = || StoreError::write(&path);
     loop {
-        let open = || open(OpenOptions::new().read(true).create(true).truncate(false), &path);
-        let file = store.within(&directory, open).map_err(|error| match error.raw_os_error() {
+        let file = store.layers.update(&name, true).map_err(|error| match error.raw_os_error() {
             Some(code) if code == Errno::LOOP.raw_os_error() => StoreError::Link { path: path.clone() },
             _ => failed()(error),
         })?;
@@ -126,14 +126,8 @@ pub(super) fn lock<'a>(store: &'a Store, key: &LayerKey) -> Result<Option<LayerL
         // What others may have written says nothing: by it, any blob could be called the layer.
         let record =
             if is_own(&metadata) && store.distrusted().is_none() { read_record(&file) } else { None };
-        return Ok(Some(LayerLock { store, key: key.clone(), file, path, record }));
+        return Ok(Some(LayerLock { store, key: key.clone(), file, name, path, record }));
     }
-}
-
-/// Opens what a record's name stands for, to write to it; links are not followed, and nothing is waited for.
-fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    options.write(true).mode(0o644).custom_flags(flags.bits().cast_signed()).open(path)
 }
 
 fn read_record(file: &File) -> Option<Record> {
@@ -160,7 +154,7 @@ impl LayerLock<'_> {
         if descriptor.media_type != LAYER_MEDIA_TYPE || !self.key.describes(&layer) {
             return None;
         }
-        let (blob, size) = directory::open(&self.store.blob_path(&descriptor.digest)).ok()?;
+        let (blob, size) = self.store.blob(&descriptor.digest).ok()?;
         if size != descriptor.size || layer.blob_bytes() != Ok(size) {
             return None;
         }
@@ -198,7 +192,7 @@ impl Drop for LayerLock<'_> {
     fn drop(&mut self) {
         if self.record.is_none() {
             // While it is locked; if this fails there is a file too many.
-            let _ = fs::remove_file(&self.path);
+            self.store.layers.remove(&self.name);
         }
     }
 }
@@ -218,7 +212,7 @@ fn holds_tree(blob: &File, layer: &LayerAnnotations) -> Result<bool, Box<dyn std
 }
 
 /// Whether nobody but the user who runs this (and root) can write to it.
-pub(super) fn is_own(metadata: &fs::Metadata) -> bool {
+pub(super) fn is_own(metadata: &Metadata) -> bool {
     metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o022 == 0
 }
 
@@ -228,17 +222,17 @@ fn is_record(name: &str) -> bool {
 }
 
 /// Removes records that killed processes have begun.
-pub(super) fn remove_stale(layers: &Path) {
-    let Ok(entries) = fs::read_dir(layers) else { return };
-    for entry in entries.flatten() {
-        let empty = entry.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0);
-        if empty
-            && entry.file_name().to_str().is_some_and(is_record)
-            && let Ok(file) = open(&mut OpenOptions::new(), &entry.path())
+pub(super) fn remove_stale(layers: &Folder) {
+    let Ok(names) = layers.names() else { return };
+    for name in names.flatten() {
+        if let Some(name) = name.to_str()
+            && is_record(name)
+            && layers.size(name) == Some(0)
+            && let Ok(file) = layers.update(name, false)
             && file.try_lock().is_ok()
-            && file.metadata().is_ok_and(|metadata| metadata.len() == 0)
+            && file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0)
         {
-            let _ = fs::remove_file(entry.path());
+            layers.remove(name);
         }
     }
 }

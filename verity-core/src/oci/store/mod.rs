@@ -9,42 +9,62 @@
 //! ```
 //!
 //! Other programs pass `.verity` over; without it nothing is lost but the knowledge of which layers were made already.
+//!
+//! Each of these folders is opened once, and no link is followed to it; all else is done by its descriptor: somebody who can rename folders cannot lead
+//! what is written elsewhere.
 
 mod archive;
 mod blob;
 mod error;
+mod folder;
 mod index;
 mod layers;
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+
+use folder::Folder;
 
 pub use blob::NewBlob;
 pub use error::StoreError;
 pub use layers::{LayerKey, LayerLock};
 
 use super::descriptor::Descriptor;
-use super::{directory, layout};
+use super::layout;
+use crate::algorithm::Algorithm;
 use crate::layer::Digest;
 
 /// What the file `oci-layout` says.
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-/// The folders that are written to, and that files are removed from.
-const FOLDERS: [&str; 4] = [".verity", ".verity/layers", "blobs", "blobs/sha256"];
-/// How often a file is made anew whose directory somebody else has just removed because it was empty.
+const WORK: &str = ".verity";
+const LAYERS: &str = "layers";
+const BLOBS: &str = "blobs";
+const SHA256: &str = "sha256";
+/// Who can write to the records of layers says which blob a layer is: nobody else should.
+const OWN: u32 = 0o755;
+/// Within what the umask allows.
+const SHARED: u32 = 0o777;
+/// How often a directory is opened anew that somebody else has just removed because it was empty.
 const TRIES: usize = 100;
 
 /// An OCI image layout in a directory, to put images into.
 ///
 /// Any number of processes may write to one layout at once. Dropped, it removes what is empty: of a build that failed, nothing is left but the layers
-/// that it has completed.
+/// that it has completed. The directory and its folders are those that were opened: what is put in their place later is not written to.
 #[derive(Debug)]
 pub struct Store {
-    dir: PathBuf,
+    path: PathBuf,
     /// The directory was made for it.
     is_new: bool,
+    dir: Folder,
+    /// `.verity`. While it is open it is locked together with others, so that nobody removes a folder that somebody is going to write to.
+    work: Folder,
+    /// `.verity/layers`.
+    layers: Folder,
+    blobs: Folder,
+    /// `blobs/sha256`: blobs that are made have this digest.
+    sha256: Folder,
 }
 
 impl Store {
@@ -54,41 +74,52 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotALayout`] for a directory with something else in it, [`StoreError::Link`] where one of its folders is elsewhere, an index that images
     /// cannot be listed in; what the system answers.
-    pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        let marker = dir.join(layout::MARKER);
-        match File::open(&marker) {
-            Ok(file) => {
-                let mut text = Vec::new();
-                let read = file.take(layout::MARKER_MAX).read_to_end(&mut text);
-                read.map_err(StoreError::read(&marker))?;
-                index::check_layout(&marker, &text)?;
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut is_new = false;
+        let mut tries = 0;
+        let store = loop {
+            tries += 1;
+            match fs::create_dir(path) {
+                Ok(()) => is_new = true,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(StoreError::write(path)(error)),
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => check_empty(dir)?,
-            Err(error) => return Err(StoreError::read(&marker)(error)),
-        }
-        index::check(dir)?;
-        FOLDERS.iter().try_for_each(|folder| check_own(&dir.join(folder)))?;
-        let is_new = match fs::create_dir(dir) {
-            Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-            Err(error) => return Err(StoreError::write(dir)(error)),
+            let opened = Folder::open(path).map_err(StoreError::read(path));
+            match opened.and_then(|dir| Self::enter(dir, path, is_new)) {
+                Err(StoreError::Read { source, .. } | StoreError::Write { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound && tries < TRIES => {}
+                Ok(store) => break store,
+                Err(error) => {
+                    if is_new {
+                        let _ = fs::remove_dir(path);
+                    }
+                    return Err(error);
+                }
+            }
         };
-        let store = Self { dir: dir.to_owned(), is_new };
-        blob::remove_stale(&store.work());
-        layers::remove_stale(&store.layers());
+        blob::remove_stale(&store.work);
+        layers::remove_stale(&store.layers);
         Ok(store)
+    }
+
+    /// Opens the folders, and makes those that are not there. One that is not found has been removed just now.
+    fn enter(dir: Folder, path: &Path, is_new: bool) -> Result<Self, StoreError> {
+        check(&dir)?;
+        let work = dir.make_folder(WORK, OWN)?;
+        work.begin_use()?;
+        if !work.is_in(&dir, WORK) {
+            return Err(StoreError::write(&dir.path_of(WORK))(io::ErrorKind::NotFound.into()));
+        }
+        let layers = work.make_folder(LAYERS, OWN)?;
+        let blobs = dir.make_folder(BLOBS, SHARED)?;
+        let sha256 = blobs.make_folder(SHA256, SHARED)?;
+        Ok(Self { path: path.to_owned(), is_new, dir, work, layers, blobs, sha256 })
     }
 
     /// The layout's directory.
     #[must_use]
     pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    /// The path of a blob, whether it exists or not.
-    #[must_use]
-    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.dir.join("blobs").join(digest.algorithm().name()).join(hex::encode(digest.as_bytes()))
+        &self.path
     }
 
     /// Begins a blob.
@@ -106,13 +137,21 @@ impl Store {
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::sha256(bytes);
         // Whoever wrote it before has synced it.
-        if holds(&self.blob_path(&digest), bytes) {
+        if self.sha256.holds(&blob::blob_name(&digest), bytes) {
             return Ok(digest);
         }
         let blob = self.begin_blob()?;
         blob.write(bytes)?;
         blob.finish_as(&digest)?;
         Ok(digest)
+    }
+
+    /// Opens a blob, to read it; answers how many bytes it has.
+    pub(in crate::oci) fn blob(&self, digest: &Digest) -> io::Result<(File, u64)> {
+        match digest.algorithm() {
+            Algorithm::Sha256 => self.sha256.read(&blob::blob_name(digest)),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 
     /// Locks a layer: to find what was made of it already, or to make it. `None` where somebody else has locked it just now.
@@ -128,8 +167,13 @@ impl Store {
     /// All blobs are on disk before the index says so.
     ///
     /// # Errors
-    /// [`StoreError`]: an index that is there and cannot be read, and what the system answers.
+    /// [`StoreError`]: an index that is there and cannot be read, [`StoreError::Link`] where the blobs are in the layout no more, and what the system answers.
     pub fn set_image(&self, image: &Descriptor) -> Result<(), StoreError> {
+        for (folder, place, name) in [(&self.blobs, &self.dir, BLOBS), (&self.sha256, &self.blobs, SHA256)] {
+            if !folder.is_in(place, name) {
+                return Err(StoreError::Link { path: place.path_of(name) });
+            }
+        }
         index::set_image(self, image)
     }
 
@@ -137,82 +181,62 @@ impl Store {
     /// layers are made anew.
     #[must_use]
     pub fn distrusted(&self) -> Option<PathBuf> {
-        let others = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|found| !layers::is_own(&found));
-        [self.work(), self.layers()].into_iter().find(others)
-    }
-
-    fn work(&self) -> PathBuf {
-        self.dir.join(".verity")
-    }
-
-    fn layers(&self) -> PathBuf {
-        self.work().join("layers")
-    }
-
-    /// Makes something in a directory of this layout, and the directory before that where there is none.
-    fn within<T>(&self, directory: &Path, make: impl Fn() -> io::Result<T>) -> io::Result<T> {
-        let mut tries = 0;
-        loop {
-            match make() {
-                Err(error) if error.kind() == io::ErrorKind::NotFound && tries < TRIES => tries += 1,
-                result => return result,
-            }
-            // Who can write to the records of layers says which blob a layer is: nobody else should.
-            let mode = if directory.starts_with(self.work()) { 0o755 } else { 0o777 };
-            DirBuilder::new().recursive(true).mode(mode).create(directory)?;
-        }
+        [&self.work, &self.layers]
+            .into_iter()
+            .find(|folder| !folder.is_own())
+            .map(|folder| folder.path().to_owned())
     }
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
-        // What is not empty stays; and whoever needs a directory that has just gone makes it anew.
-        let blobs = self.dir.join("blobs");
-        for directory in [&self.layers(), &self.work(), &blobs.join("sha256"), &blobs] {
-            let _ = fs::remove_dir(directory);
+        // What is not empty stays. Whoever opens the layout meanwhile waits for this one's lock, and begins anew.
+        if !self.work.end_use() {
+            return;
         }
+        self.blobs.remove_folder(SHA256);
+        self.dir.remove_folder(BLOBS);
+        self.work.remove_folder(LAYERS);
+        self.dir.remove_folder(WORK);
         if self.is_new {
-            let _ = fs::remove_dir(&self.dir);
+            let _ = fs::remove_dir(&self.path);
         }
     }
 }
 
-/// A directory that is no layout yet has nothing in it but what processes leave that are making one of it.
-fn check_empty(dir: &Path) -> Result<(), StoreError> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(StoreError::read(dir)(error)),
-    };
-    for entry in entries {
-        let name = entry.map_err(StoreError::read(dir))?.file_name();
-        if !["blobs", ".verity", layout::MARKER, layout::INDEX].iter().any(|own| name == *own) {
-            let found = name.to_string_lossy().into_owned();
-            return Err(StoreError::NotALayout { path: dir.to_owned(), found });
+/// Checks that a directory is a layout, or is becoming one: before anything is made in it.
+fn check(dir: &Folder) -> Result<(), StoreError> {
+    let marker = dir.path_of(layout::MARKER);
+    match dir.read(layout::MARKER) {
+        Ok((file, _)) => {
+            let mut text = Vec::new();
+            let read = file.take(layout::MARKER_MAX).read_to_end(&mut text);
+            read.map_err(StoreError::read(&marker))?;
+            index::check_layout(&marker, &text)?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => check_empty(dir)?,
+        Err(error) => return Err(StoreError::read(&marker)(error)),
+    }
+    index::check(dir)?;
+    for (name, inner) in [(WORK, LAYERS), (BLOBS, SHA256)] {
+        if dir.has(name) {
+            let folder = dir.folder(name)?;
+            if folder.has(inner) {
+                folder.folder(inner)?;
+            }
         }
     }
     Ok(())
 }
 
-/// A folder of the layout is in the layout, and no link to somewhere else, if it is there.
-fn check_own(folder: &Path) -> Result<(), StoreError> {
-    match fs::symlink_metadata(folder) {
-        Ok(metadata) if metadata.is_dir() => Ok(()),
-        Ok(_) => Err(StoreError::Link { path: folder.to_owned() }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(StoreError::read(folder)(error)),
+/// A directory that is no layout yet has nothing in it but what processes leave that are making one of it.
+fn check_empty(dir: &Folder) -> Result<(), StoreError> {
+    for name in dir.names().map_err(StoreError::read(dir.path()))? {
+        let name = name.map_err(StoreError::read(dir.path()))?;
+        if ![BLOBS, WORK, layout::MARKER, layout::INDEX].iter().any(|own| name == **own) {
+            let found = name.to_string_lossy().into_owned();
+            return Err(StoreError::NotALayout { path: dir.path().to_owned(), found });
+        }
     }
-}
-
-/// Whether a file is just these bytes; of a larger one no more is read.
-fn holds(path: &Path, bytes: &[u8]) -> bool {
-    let mut found = Vec::new();
-    let read = directory::open(path)
-        .and_then(|(file, _)| file.take((bytes.len() as u64).saturating_add(1)).read_to_end(&mut found));
-    read.is_ok() && found == bytes
-}
-
-/// Some file systems cannot sync a directory; what is in it has its name all the same.
-fn sync_directory(directory: &Path) {
-    let _ = File::open(directory).and_then(|directory| directory.sync_all());
+    Ok(())
 }

@@ -1,0 +1,187 @@
+//! A folder that stays the one that was opened, whatever somebody puts in its place: all that is done in it is done by its descriptor.
+
+use std::ffi::OsString;
+use std::fs::{File, TryLockError};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, mkdirat, openat, renameat, statat, unlinkat};
+use rustix::io::Errno;
+
+use super::StoreError;
+
+/// How long a lock is waited for between two tries. It is held for milliseconds.
+const PAUSE: Duration = Duration::from_millis(2);
+/// After half a minute something else holds it.
+const TRIES: u32 = 15_000;
+
+/// An open folder.
+#[derive(Debug)]
+pub(super) struct Folder {
+    file: File,
+    /// Where it was when it was opened: for messages.
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Opens a folder, be it by a link.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let file = openat(CWD, path, flags, Mode::empty())?.into();
+        Ok(Self { file, path: path.to_owned() })
+    }
+
+    /// Opens a folder in it, and no link.
+    ///
+    /// # Errors
+    /// [`StoreError::Link`] where it is something else.
+    pub(super) fn folder(&self, name: &str) -> Result<Self, StoreError> {
+        let path = self.path.join(name);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match openat(&self.file, name, flags, Mode::empty()) {
+            Ok(file) => Ok(Self { file: file.into(), path }),
+            Err(Errno::LOOP | Errno::NOTDIR) => Err(StoreError::Link { path }),
+            Err(error) => Err(StoreError::read(&path)(error.into())),
+        }
+    }
+
+    /// As [`folder`](Self::folder); it is made if it is not there, with this mode, within what the umask allows.
+    pub(super) fn make_folder(&self, name: &str, mode: u32) -> Result<Self, StoreError> {
+        match mkdirat(&self.file, name, Mode::from_raw_mode(mode)) {
+            Ok(()) | Err(Errno::EXIST) => self.folder(name),
+            Err(error) => Err(StoreError::write(&self.path_of(name))(error.into())),
+        }
+    }
+
+    /// Where it was, for messages.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What a name in it is in messages.
+    pub(super) fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Makes a file whose name nobody has, to write and read.
+    pub(super) fn create(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // As other programs make blobs, within what the umask allows: their content decides who may see them, not this program.
+        Ok(openat(&self.file, name, flags, Mode::from_raw_mode(0o644))?.into())
+    }
+
+    /// Opens what has a name, to write and read, and makes it if `create`; links are not followed, and nothing is waited for.
+    pub(super) fn update(&self, name: &str, create: bool) -> io::Result<File> {
+        let mut flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        flags.set(OFlags::CREATE, create);
+        Ok(openat(&self.file, name, flags, Mode::from_raw_mode(0o644))?.into())
+    }
+
+    /// Opens a regular file to read it. Links are followed, as tools that make layouts out of stores of their own rely on.
+    pub(super) fn read(&self, name: &str) -> io::Result<(File, u64)> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = File::from(openat(&self.file, name, flags, Mode::empty())?);
+        let metadata = file.metadata()?;
+        match metadata.is_file() {
+            true => Ok((file, metadata.len())),
+            false => Err(io::Error::other("it is no regular file")),
+        }
+    }
+
+    /// Whether a file is just these bytes; of a larger one no more is read.
+    pub(super) fn holds(&self, name: &str, bytes: &[u8]) -> bool {
+        let mut found = Vec::new();
+        let read = self
+            .read(name)
+            .and_then(|(file, _)| file.take((bytes.len() as u64).saturating_add(1)).read_to_end(&mut found));
+        read.is_ok() && found == bytes
+    }
+
+    /// Whether a name is taken.
+    pub(super) fn has(&self, name: &str) -> bool {
+        statat(&self.file, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// How many bytes a regular file has; nothing is opened.
+    pub(super) fn size(&self, name: &str) -> Option<u64> {
+        let found = statat(&self.file, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let is_file = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
+        u64::try_from(found.st_size).ok().filter(|_| is_file)
+    }
+
+    /// Whether this folder is in another one, by that name, still.
+    pub(super) fn is_in(&self, other: &Self, name: &str) -> bool {
+        let found = statat(&other.file, name, AtFlags::SYMLINK_NOFOLLOW);
+        let own = rustix::fs::fstat(&self.file);
+        matches!((found, own), (Ok(found), Ok(own)) if (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino))
+    }
+
+    /// Gives a file another name in another folder, in place of what has it.
+    pub(super) fn rename(&self, name: &str, to: &Self, new: &str) -> io::Result<()> {
+        Ok(renameat(&self.file, name, &to.file, new)?)
+    }
+
+    /// Removes a file. If this fails there is a file too many, and nothing worse.
+    pub(super) fn remove(&self, name: &str) {
+        let _ = unlinkat(&self.file, name, AtFlags::empty());
+    }
+
+    /// Removes a folder, if it is empty.
+    pub(super) fn remove_folder(&self, name: &str) {
+        let _ = unlinkat(&self.file, name, AtFlags::REMOVEDIR);
+    }
+
+    /// The names in it.
+    pub(super) fn names(&self) -> io::Result<impl Iterator<Item = io::Result<OsString>>> {
+        let entries = Dir::read_from(&self.file)?.map(|entry| {
+            let entry = entry?;
+            Ok(OsString::from_vec(entry.file_name().to_bytes().to_vec()))
+        });
+        Ok(entries.filter(|name| !matches!(name, Ok(name) if name == "." || name == "..")))
+    }
+
+    /// Puts the names in it on disk. Some file systems cannot; what is in it has its name all the same.
+    pub(super) fn sync(&self) {
+        let _ = self.file.sync_all();
+    }
+
+    /// Whether nobody but the user who runs this (and root) can write to it.
+    pub(super) fn is_own(&self) -> bool {
+        self.file.metadata().is_ok_and(|metadata| super::layers::is_own(&metadata))
+    }
+
+    /// Locks it for this process alone, until the answer is dropped.
+    pub(super) fn lock(&self) -> Result<File, StoreError> {
+        // Two threads of this process keep each other out, too.
+        let own =
+            openat(&self.file, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        let file = File::from(own.map_err(|error| StoreError::read(&self.path)(error.into()))?);
+        self.wait(|| file.try_lock())?;
+        Ok(file)
+    }
+
+    /// Keeps others from taking it for one that nobody uses.
+    pub(super) fn begin_use(&self) -> Result<(), StoreError> {
+        self.wait(|| self.file.try_lock_shared())
+    }
+
+    /// Whether nobody else uses it; until it is dropped nobody else begins to. On a file system without locks that is not known.
+    pub(super) fn end_use(&self) -> bool {
+        self.file.try_lock().is_ok()
+    }
+
+    fn wait(&self, lock: impl Fn() -> Result<(), TryLockError>) -> Result<(), StoreError> {
+        for _ in 0..TRIES {
+            match lock() {
+                Err(TryLockError::WouldBlock) => sleep(PAUSE),
+                // A file system without locks.
+                Ok(()) | Err(TryLockError::Error(_)) => return Ok(()),
+            }
+        }
+        let problem = "another process keeps the directory locked";
+        Err(StoreError::write(&self.path)(io::Error::new(io::ErrorKind::ResourceBusy, problem)))
+    }
+}

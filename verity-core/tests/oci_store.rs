@@ -1,0 +1,164 @@
+//! A layout that is written to stays the one that was opened.
+#![cfg(feature = "oci")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use verity_core::algorithm::Algorithm;
+use verity_core::block::BlockSize;
+use verity_core::io::WriteAt;
+use verity_core::layer::{Digest, Inherited};
+use verity_core::oci::Descriptor;
+use verity_core::oci::store::{LayerKey, Store, StoreError};
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// Everything below a folder, links as such.
+fn tree(dir: &Path) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let kind = entry.file_type().unwrap();
+            let what = if kind.is_dir() {
+                folders.push(entry.path());
+                "a folder".to_owned()
+            } else if kind.is_symlink() {
+                "a link".to_owned()
+            } else {
+                format!("{:?}", fs::read(entry.path()).unwrap())
+            };
+            found.insert(entry.path(), what);
+        }
+    }
+    found
+}
+
+fn key() -> LayerKey {
+    LayerKey {
+        diff_id: Digest::sha256(b"a tar"),
+        algorithm: Algorithm::Sha256,
+        block_size: BlockSize::default(),
+        roots: None,
+    }
+}
+
+/// All that is ever done to a layout.
+fn work(store: &Store) -> Result<(), StoreError> {
+    let lock = store.lock_layer(&key())?.unwrap();
+    let blob = store.begin_blob()?;
+    blob.file().write_all_at(b"a layer", 0).unwrap();
+    let (digest, size) = blob.finish(&())?;
+    lock.record(&Inherited::default(), &Descriptor::new("application/x", digest, size))?;
+    // One that comes to nothing, twice.
+    drop(store.begin_blob()?);
+    drop(store.lock_layer(&LayerKey { diff_id: Digest::sha256(b"another"), ..key() })?);
+    let digest = store.put(b"a manifest")?;
+    store.set_image(&Descriptor::new(MANIFEST, digest, 10))
+}
+
+struct Places {
+    dir: TempDir,
+}
+
+impl Places {
+    /// A layout, and somebody's folder with names in it as the layout has them.
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["layers", "sha256", "blobs/sha256", ".verity/layers"] {
+            fs::create_dir_all(dir.path().join("victim").join(folder)).unwrap();
+        }
+        for file in ["new-1-1", "index.json", "oci-layout", "layers/file", "sha256/file"] {
+            fs::write(dir.path().join("victim").join(file), "").unwrap();
+        }
+        Self { dir }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Puts a link to the victim into a folder's place.
+    fn swap(&self, name: &str) {
+        let folder = if name.is_empty() { self.at("dst") } else { self.at("dst").join(name) };
+        fs::rename(&folder, self.at("moved")).unwrap();
+        symlink(self.at("victim"), folder).unwrap();
+    }
+}
+
+#[test]
+fn a_folder_that_is_exchanged_is_not_written_to() {
+    // How far it may come: a layout whose blobs are elsewhere is not told that they are there.
+    for (name, is_whole) in
+        [(".verity", true), (".verity/layers", true), ("blobs", false), ("blobs/sha256", false), ("", true)]
+    {
+        let places = Places::new();
+        let before = tree(&places.at("victim"));
+        let store = Store::open(&places.at("dst")).unwrap();
+        // Each of them has been used before.
+        store.put(b"a configuration").unwrap();
+        drop(store.lock_layer(&LayerKey { diff_id: Digest::sha256(b"another"), ..key() }).unwrap());
+        places.swap(name);
+        match work(&store) {
+            Ok(()) => assert!(is_whole, "{name}"),
+            Err(StoreError::Link { path }) => {
+                assert!(!is_whole && path == places.at("dst").join(name), "{name}: {path:?}");
+                assert!(!places.at("dst/index.json").exists(), "{name}");
+            }
+            Err(other) => panic!("{name}: {other}"),
+        }
+        drop(store);
+        assert_eq!(tree(&places.at("victim")), before, "{name}");
+        // What was written is in what was opened.
+        assert!(tree(&places.at("moved")).values().any(|what| what.starts_with('[')), "{name}");
+    }
+}
+
+#[test]
+fn nothing_is_left_of_what_came_to_nothing() {
+    let places = Places::new();
+    let dst = places.at("dst");
+    let open = || Store::open(&dst).unwrap();
+    let (first, other) = (open(), open());
+    let blob = other.begin_blob().unwrap();
+    drop(first);
+    // What another one has begun can be finished all the same.
+    blob.finish(&()).unwrap();
+    drop(other);
+    assert_eq!(fs::read_dir(dst.join("blobs/sha256")).unwrap().count(), 1);
+    assert!(!dst.join(".verity").exists());
+    fs::remove_dir_all(&dst).unwrap();
+    drop(open());
+    assert!(!dst.exists());
+    fs::create_dir(&dst).unwrap();
+    drop((open(), open()));
+    assert_eq!(fs::read_dir(&dst).unwrap().count(), 0);
+}
+
+/// Some come while others clean up behind themselves.
+#[test]
+fn layouts_that_are_opened_and_closed_at_once_are_whole() {
+    let places = Places::new();
+    let dst = places.at("dst");
+    std::thread::scope(|scope| {
+        for thread in 0..8_u8 {
+            let dst = &dst;
+            scope.spawn(move || {
+                for round in 0..50_u8 {
+                    let store = Store::open(dst).unwrap();
+                    if round % 10 == 9 {
+                        store.put(&[thread, round]).unwrap();
+                        for blob in fs::read_dir(dst.join("blobs/sha256")).unwrap() {
+                            fs::remove_file(blob.unwrap().path()).ok();
+                        }
+                    }
+                }
+            });
+        }
+    });
+    assert!(!dst.exists() || fs::read_dir(&dst).unwrap().count() == 0);
+}
