@@ -30,6 +30,7 @@ mod rollback;
 mod signatures;
 mod tools;
 mod udev;
+mod unmounts;
 mod veritytab;
 
 #[cfg(feature = "host")]
@@ -65,6 +66,7 @@ pub(crate) fn all() -> Vec<Case> {
         mounts::cases(),
         foreign::cases(),
         images::cases(),
+        unmounts::cases(),
         signatures::cases(),
         veritytab::cases(),
     ]
