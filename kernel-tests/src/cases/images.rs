@@ -110,7 +110,7 @@ impl Image {
     }
 
     fn of(context: &Context, layers: &[Vec<u8>]) -> anyhow::Result<Self> {
-        Self::build(layout(context, "source", layers)?, context.path("built"), "image")
+        Self::build(&layout(context, "source", layers)?, context.path("built"), "image")
     }
 
     /// Two images with a common layer, in one layout, so that this layer is one file.
@@ -121,10 +121,10 @@ impl Image {
         let one = layout(context, "source-1", &layers)?;
         let other = layout(context, "source-2", &[layers[0].clone(), own])?;
         let built = context.path("built");
-        Ok([Self::build(one, built.clone(), "one")?, Self::build(other, built, "other")?])
+        Ok([Self::build(&one, built.clone(), "one")?, Self::build(&other, built, "other")?])
     }
 
-    fn build(from: PathBuf, to: PathBuf, reference: &str) -> anyhow::Result<Self> {
+    fn build(from: &Path, to: PathBuf, reference: &str) -> anyhow::Result<Self> {
         let name = format!("oci:{}:{reference}", to.display());
         Tool::Verity
             .run("image build --quiet")

@@ -18,6 +18,7 @@ mod layers;
 mod limits;
 mod listing;
 mod loops;
+mod mount_races;
 mod mounts;
 mod naming;
 mod options;
@@ -67,6 +68,7 @@ pub(crate) fn all() -> Vec<Case> {
         foreign::cases(),
         images::cases(),
         unmounts::cases(),
+        mount_races::cases(),
         signatures::cases(),
         veritytab::cases(),
     ]

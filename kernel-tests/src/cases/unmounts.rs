@@ -53,7 +53,7 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 /// Waits for something that is to come, as long as slow guests may take.
-pub(super) fn until(what: &str, mut is_so: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+fn until(what: &str, mut is_so: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
     let deadline = Instant::now() + Duration::from_secs(90);
     while !is_so().context(what.to_owned())? {
         ensure!(Instant::now() < deadline, "waited in vain: {what}");
@@ -100,7 +100,7 @@ fn end(started: Started) -> anyhow::Result<()> {
     started.wait().map(drop)
 }
 
-fn expect_gone(before: &KernelObjects) -> anyhow::Result<()> {
+pub(super) fn expect_gone(before: &KernelObjects) -> anyhow::Result<()> {
     let left = before.leaks();
     ensure!(left.is_empty(), "left behind: {}", left.join(", "));
     Ok(())
