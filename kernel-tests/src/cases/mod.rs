@@ -1,6 +1,7 @@
 //! The cases, one file a theme.
 
 mod algorithms;
+mod attributes;
 mod baseline;
 mod closing;
 mod commands;
@@ -68,6 +69,7 @@ pub(crate) fn all() -> Vec<Case> {
         foreign::cases(),
         images::cases(),
         unmounts::cases(),
+        attributes::cases(),
         mount_races::cases(),
         signatures::cases(),
         veritytab::cases(),
