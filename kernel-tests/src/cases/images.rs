@@ -99,20 +99,33 @@ fn three() -> anyhow::Result<Vec<Vec<u8>>> {
 }
 
 /// An image as it is mounted, and the digest of its manifest.
-struct Image {
+pub(super) struct Image {
     layout: PathBuf,
-    name: String,
+    pub(super) name: String,
 }
 
 impl Image {
-    fn new(context: &Context) -> anyhow::Result<Self> {
+    pub(super) fn new(context: &Context) -> anyhow::Result<Self> {
         Self::of(context, &three()?)
     }
 
     fn of(context: &Context, layers: &[Vec<u8>]) -> anyhow::Result<Self> {
-        let from = layout(context, "source", layers)?;
-        let to = context.path("built");
-        let name = format!("oci:{}:image", to.display());
+        Self::build(&layout(context, "source", layers)?, context.path("built"), "image")
+    }
+
+    /// Two images with a common layer, in one layout, so that this layer is one file.
+    pub(super) fn related(context: &Context) -> anyhow::Result<[Self; 2]> {
+        let layers = three()?;
+        let own =
+            tar(&[(".wh.old", What::File(b"")), ("version", What::File(b"2")), ("new", What::File(b"new"))])?;
+        let one = layout(context, "source-1", &layers)?;
+        let other = layout(context, "source-2", &[layers[0].clone(), own])?;
+        let built = context.path("built");
+        Ok([Self::build(&one, built.clone(), "one")?, Self::build(&other, built, "other")?])
+    }
+
+    fn build(from: &Path, to: PathBuf, reference: &str) -> anyhow::Result<Self> {
+        let name = format!("oci:{}:{reference}", to.display());
         Tool::Verity
             .run("image build --quiet")
             .arg(format!("oci:{}:image", from.display()))
@@ -121,7 +134,7 @@ impl Image {
         Ok(Self { layout: to, name })
     }
 
-    fn mount(&self, target: &Path) -> Program {
+    pub(super) fn mount(&self, target: &Path) -> Program {
         Tool::Verity.run("image mount --quiet").arg(&self.name).arg(target)
     }
 
@@ -142,11 +155,11 @@ impl Image {
     }
 }
 
-fn umount(target: &Path) -> Program {
+pub(super) fn umount(target: &Path) -> Program {
     Tool::Verity.run("image umount").arg(target)
 }
 
-fn expect_image(target: &Path) -> anyhow::Result<()> {
+pub(super) fn expect_image(target: &Path) -> anyhow::Result<()> {
     let read = |name: &str| fs::read(target.join(name)).with_context(|| name.to_owned());
     ensure!(read("version")? == b"2" && read("new")? == b"new", "another image is mounted");
     ensure!(read("large")? == pattern(64 * 4096, 5), "a file of the lowest layer differs");
@@ -154,7 +167,7 @@ fn expect_image(target: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn expect_nothing() -> anyhow::Result<()> {
+pub(super) fn expect_nothing() -> anyhow::Result<()> {
     let (devices, loops) = (device_mapper_devices()?, loop_devices()?);
     ensure!(devices.is_empty() && loops.is_empty(), "left behind: {devices:?} {loops:?}");
     Ok(())

@@ -1,6 +1,7 @@
 //! The cases, one file a theme.
 
 mod algorithms;
+mod attributes;
 mod baseline;
 mod closing;
 mod commands;
@@ -18,6 +19,7 @@ mod layers;
 mod limits;
 mod listing;
 mod loops;
+mod mount_races;
 mod mounts;
 mod naming;
 mod options;
@@ -30,6 +32,7 @@ mod rollback;
 mod signatures;
 mod tools;
 mod udev;
+mod unmounts;
 mod veritytab;
 
 #[cfg(feature = "host")]
@@ -65,6 +68,9 @@ pub(crate) fn all() -> Vec<Case> {
         mounts::cases(),
         foreign::cases(),
         images::cases(),
+        unmounts::cases(),
+        attributes::cases(),
+        mount_races::cases(),
         signatures::cases(),
         veritytab::cases(),
     ]

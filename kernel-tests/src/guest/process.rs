@@ -122,6 +122,17 @@ impl Started {
         Ok(Self { child, shown, deadline: Instant::now() + limit, limit, output, error })
     }
 
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it and what it started a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        killpg(Pid::from_raw(i32::try_from(self.child.id())?), signal)
+            .with_context(|| format!("sending {signal} to `{}`", self.shown))
+    }
+
     /// Waits for its end; at its limit it is killed and that is an error.
     pub(crate) fn wait(mut self) -> anyhow::Result<Output> {
         // Most programs here end within milliseconds; the pause grows for those that do not.

@@ -12,6 +12,7 @@ use crate::device::{
     self, Activation, Deactivated, Departing, DeviceInfo, DeviceName, DeviceNumber, Removal, Verdict,
     activate, deactivate, list, query,
 };
+use crate::progress::Observer;
 
 use super::error::Error;
 use super::layer::{Layer, is_ours};
@@ -229,8 +230,12 @@ pub(super) fn require_verified(held: &Held, layer: &Layer, number: usize) -> Res
     }
 }
 
-/// Waits until all are gone, and gives up when for `patience` none went; those that are left.
-pub(super) fn wait(mut departing: Vec<Departing>, patience: Duration) -> Result<Vec<Departing>, Error> {
+/// Waits until all are gone, and gives up when for `patience` none went, or when it is told to stop; those that are left.
+pub(super) fn wait(
+    mut departing: Vec<Departing>,
+    patience: Duration,
+    observer: &dyn Observer,
+) -> Result<Vec<Departing>, Error> {
     let mut end = Instant::now() + patience;
     let mut pause = Duration::from_millis(1);
     loop {
@@ -244,7 +249,7 @@ pub(super) fn wait(mut departing: Vec<Departing>, patience: Duration) -> Result<
         if left.len() < before {
             end = Instant::now() + patience;
         }
-        if left.is_empty() || Instant::now() >= end {
+        if left.is_empty() || Instant::now() >= end || observer.cancelled() {
             return Ok(left);
         }
         departing = left;

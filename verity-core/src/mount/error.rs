@@ -153,6 +153,14 @@ pub enum Error {
     /// The observer stopped it.
     #[error("cancelled")]
     Cancelled,
+    /// The observer stopped the wait for the devices of what was unmounted. They are marked: each goes when it is last closed, with its loop device.
+    #[error("{} is unmounted, and {} of its devices are still going: {}", target.display(), devices.len(), named(devices))]
+    StillGoing {
+        /// The path of what was the mount.
+        target: PathBuf,
+        /// The devices.
+        devices: Vec<DeviceName>,
+    },
 
     /// There is no mount at the target.
     #[error("{}: nothing is mounted there", target.display())]
@@ -195,18 +203,17 @@ fn first(devices: &[DeviceName]) -> String {
     devices.first().map(ToString::to_string).unwrap_or_default()
 }
 
-/// `: a, b, c and 5 more`.
+/// `: a, b, c and 5 more`; nothing of nobody.
 fn list(users: &[User]) -> String {
+    if users.is_empty() { String::new() } else { format!(": {}", named(users)) }
+}
+
+/// `a, b, c and 5 more`.
+fn named(all: &[impl fmt::Display]) -> String {
     const SHOWN: usize = 4;
-    let mut text = String::new();
-    for (index, user) in users.iter().take(SHOWN).enumerate() {
-        text.push_str(if index == 0 { ": " } else { ", " });
-        text.push_str(&user.to_string());
-    }
-    if users.len() > SHOWN {
-        text.push_str(&format!(" and {} more", users.len() - SHOWN));
-    }
-    text
+    let shown: Vec<_> = all.iter().take(SHOWN).map(ToString::to_string).collect();
+    let more = if all.len() > SHOWN { format!(" and {} more", all.len() - SHOWN) } else { String::new() };
+    shown.join(", ") + &more
 }
 
 /// What the kernel answered to a mount, with what the file system said of it where it says something.
@@ -247,9 +254,11 @@ impl Error {
             | Self::Attach { source, .. }
             | Self::System { source, .. }
             | Self::Overlay { failure: KernelFailure { source, .. }, .. } => Kind::of(source),
-            Self::NoFileSystem { .. } | Self::NoSysfs | Self::TargetChanged { .. } | Self::Cancelled => {
-                Kind::Other
-            }
+            Self::NoFileSystem { .. }
+            | Self::NoSysfs
+            | Self::TargetChanged { .. }
+            | Self::Cancelled
+            | Self::StillGoing { .. } => Kind::Other,
         }
     }
 }
@@ -278,6 +287,14 @@ mod tests {
         assert_eq!(busy(1).to_string(), "/mnt is in use: process 1 (sh) works in it");
         let text = busy(9).to_string();
         assert!(text.contains("process 4 (sh)") && text.ends_with("and 5 more"), "{text}");
+    }
+
+    #[test]
+    fn devices_that_are_still_going_are_named() {
+        let devices = |count| (0..count).map(|n| format!("verity-{n}").parse().unwrap()).collect();
+        let text = |count| Error::StillGoing { target: "/mnt".into(), devices: devices(count) }.to_string();
+        assert_eq!(text(1), "/mnt is unmounted, and 1 of its devices are still going: verity-0");
+        assert!(text(6).ends_with(" verity-2, verity-3 and 2 more"), "{}", text(6));
     }
 
     #[test]

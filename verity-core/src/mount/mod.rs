@@ -21,6 +21,7 @@ mod filesystem;
 mod layer;
 mod lock;
 mod mountinfo;
+mod namespaces;
 mod stack;
 mod target;
 mod unmount;
@@ -155,7 +156,7 @@ pub fn mount(
         Err(error) => {
             let departing = stack.abandon();
             // What does not go in time goes later: it is marked, or the next call's to remove.
-            let _ = devices::wait(departing, PATIENCE);
+            let _ = devices::wait(departing, PATIENCE, &());
             Err(error)
         }
     }

@@ -14,6 +14,8 @@ use super::{EMPTY, SOURCE};
 pub(super) struct Mount {
     pub(super) id: u64,
     pub(super) parent: u64,
+    /// The file system's own number, `MAJOR:MINOR`: as long as it is mounted anywhere, it is no other's.
+    device: String,
     pub(super) mount_point: PathBuf,
     pub(super) kind: String,
     pub(super) source: String,
@@ -30,12 +32,14 @@ fn line(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|&byte| byte == b' ');
     let id = number(fields.next()?)?;
     let parent = number(fields.next()?)?;
-    let mount_point = PathBuf::from(OsString::from_vec(unescape(fields.nth(2)?)));
-    let mut fields = fields.skip_while(|&field| field != b"-").skip(1);
     let text = |field| String::from_utf8_lossy(&unescape(field)).into_owned();
+    let device = text(fields.next()?);
+    let mount_point = PathBuf::from(OsString::from_vec(unescape(fields.nth(1)?)));
+    let mut fields = fields.skip_while(|&field| field != b"-").skip(1);
     Some(Mount {
         id,
         parent,
+        device,
         mount_point,
         kind: text(fields.next()?),
         source: text(fields.next()?),
@@ -44,6 +48,12 @@ fn line(line: &[u8]) -> Option<Mount> {
 }
 
 impl Mount {
+    /// Whether both are mounts of one file system, in whichever namespaces.
+    pub(super) fn is_copy_of(&self, other: &Self) -> bool {
+        (&self.device, &self.kind, &self.source) == (&other.device, &other.kind, &other.source)
+            && self.layers() == other.layers()
+    }
+
     /// The minor numbers of the devices that its layers are on, if it is an overlay of ours.
     pub(super) fn layers(&self) -> Option<Vec<u32>> {
         let labelled = |rest: &str| rest.is_empty() || rest.starts_with(':');
@@ -122,6 +132,18 @@ mod tests {
         }
         let ext4 = parse(b"36 25 254:1 / / rw - ext4 verity rw,lowerdir=1");
         assert_eq!(ext4[0].layers(), None);
+    }
+
+    #[test]
+    fn copies_have_the_number_of_their_file_system() {
+        let mount = |id: u32, device: &str, at: &str, source: &str| {
+            let line = format!("{id} 25 {device} / {at} ro - overlay {source} ro,lowerdir=1:2");
+            parse(line.as_bytes()).remove(0)
+        };
+        let one = mount(61, "0:45", "/mnt", "verity:a");
+        assert!(mount(99, "0:45", "/elsewhere", "verity:a").is_copy_of(&one));
+        assert!(!mount(99, "0:46", "/mnt", "verity:a").is_copy_of(&one));
+        assert!(!mount(61, "0:45", "/mnt", "verity:b").is_copy_of(&one));
     }
 
     proptest! {

@@ -1,5 +1,6 @@
 //! Taking a mounted image away.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use rustix::fs::{AtFlags, Mode, OFlags, StatxAttributes, StatxFlags, open, statx};
 use rustix::io::Errno;
-use rustix::mount::{UnmountFlags, unmount as umount};
+use rustix::mount::{OpenTreeFlags, UnmountFlags, open_tree, unmount as umount};
 
 use crate::device::{Departing, DeviceInfo, DeviceName, list};
 use crate::progress::Observer;
@@ -17,13 +18,14 @@ use crate::progress::Observer;
 use super::error::{Error, from_io};
 use super::lock::Lock;
 use super::mountinfo::{self, Mount};
+use super::namespaces::{self, Namespace, View};
 use super::users::{self, User};
 use super::{devices, layer};
 
 /// So long is waited for the next device to go, before it is looked who keeps it.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// So often, where nobody is found who does: machines can be slow.
+/// So often, where nobody is found who does: machines can be slow, and an image that is being mounted is seen only when it is.
 const LOOKS: usize = 10;
 
 /// When an [`unmount`] is done.
@@ -42,7 +44,7 @@ pub enum Until {
 pub struct Unmounted {
     /// The devices that are gone.
     pub removed: Vec<DeviceName>,
-    /// Those that other mounted images have, too.
+    /// Those that other mounted images have, too, in whichever mount namespace.
     pub shared: Vec<DeviceName>,
     /// Those that go with the last one who uses what was mounted.
     pub pending: Vec<DeviceName>,
@@ -52,7 +54,8 @@ pub struct Unmounted {
 ///
 /// # Errors
 /// [`Error::NotMounted`], [`Error::NotOurs`]; [`Error::Busy`] if it is in use, with who uses it; [`Error::DevicesStay`] if it was unmounted, but somebody else,
-/// such as another mount namespace, has it still; and what the system can answer.
+/// such as another mount namespace with a copy of it, has it still; [`Error::Cancelled`] if the observer stopped it before it was unmounted, and
+/// [`Error::StillGoing`] if it was by then; and what the system can answer.
 pub fn unmount(target: &Path, until: Until, observer: &dyn Observer) -> Result<Unmounted, Error> {
     let place = Place::open(target)?;
     // Nobody who asks for the lock mounts or unmounts anything between the look and what it is for.
@@ -67,27 +70,31 @@ pub fn unmount(target: &Path, until: Until, observer: &dyn Observer) -> Result<U
         Until::Gone => UnmountFlags::empty(),
         Until::Detached => UnmountFlags::DETACH,
     };
+    // As long as this clone is open the file system is there, and its number nobody else's.
+    let clone = (until == Until::Gone).then(|| place.clone_mount()).flatten();
     match umount(place.path(), flags | UnmountFlags::NOFOLLOW) {
         Ok(()) => {}
         Err(Errno::BUSY) => return Err(Error::Busy { target: target.to_owned(), users: users_of(&mount)? }),
         Err(errno) => return Err(from_io("unmount", errno.into())),
     }
     drop(lock);
-    let still_mounted: Vec<u32> = mounts()?.iter().filter_map(Mount::layers).flatten().collect();
-    let (shared, departing): (Vec<_>, Vec<_>) =
-        departing.into_iter().partition(|device| still_mounted.contains(&device.number().minor()));
-    let names =
-        |devices: &[Departing]| devices.iter().map(|device| device.name().clone()).collect::<Vec<_>>();
-    let mut unmounted = Unmounted { shared: names(&shared), ..Unmounted::default() };
+    let elsewhere = Elsewhere::of(&mount, None)?;
+    drop(clone);
+    let mut unmounted = Unmounted::default();
     if until == Until::Detached {
-        unmounted.pending = names(&departing);
+        let (shared, pending) = elsewhere.part(departing);
+        unmounted.shared = names(&shared);
+        unmounted.pending = names(&pending);
         return Ok(unmounted);
     }
-    unmounted.removed = names(&departing);
-    let (left, users) = gone(departing)?;
-    if !left.is_empty() {
-        return Err(Error::DevicesStay { target: target.to_owned(), devices: names(&left), users });
-    }
+    let all = names(&departing);
+    let shared = gone(&mount, departing, elsewhere, observer).map_err(|error| match error {
+        Left::Stopped(devices) => Error::StillGoing { target: target.to_owned(), devices },
+        Left::Kept(devices, users) => Error::DevicesStay { target: target.to_owned(), devices, users },
+        Left::Failed(error) => error,
+    })?;
+    unmounted.removed = all.into_iter().filter(|name| !shared.contains(name)).collect();
+    unmounted.shared = shared;
     // What a killed process has left is taken away on the way; nobody waits for that.
     if let Some(_lock) = Lock::if_free() {
         let _ = devices::sweep();
@@ -95,17 +102,97 @@ pub fn unmount(target: &Path, until: Until, observer: &dyn Observer) -> Result<U
     Ok(unmounted)
 }
 
-/// Waits until the devices are gone; those that are not, and who keeps them.
-fn gone(mut left: Vec<Departing>) -> Result<(Vec<Departing>, Vec<User>), Error> {
-    for _ in 0..LOOKS {
-        left = devices::wait(left, PATIENCE)?;
-        let minors: Vec<u32> = left.iter().map(|device| device.number().minor()).collect();
-        let users = if minors.is_empty() { Vec::new() } else { users::of_devices(&minors) };
-        if left.is_empty() || !users.is_empty() {
-            return Ok((left, users));
+fn names(devices: &[Departing]) -> Vec<DeviceName> {
+    devices.iter().map(|device| device.name().clone()).collect()
+}
+
+/// Why devices are left.
+enum Left {
+    /// The observer stopped the wait.
+    Stopped(Vec<DeviceName>),
+    /// Somebody has them; who, as far as that can be seen.
+    Kept(Vec<DeviceName>, Vec<User>),
+    Failed(Error),
+}
+
+impl From<Error> for Left {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Waits until the devices are gone, but for those that other mounted images have; these.
+///
+/// What others mount and unmount meanwhile is seen: before each wait it is looked anew.
+fn gone(
+    mount: &Mount,
+    mut left: Vec<Departing>,
+    first: Elsewhere,
+    observer: &dyn Observer,
+) -> Result<Vec<DeviceName>, Left> {
+    let copied_to: Vec<Namespace> = first.copies.iter().map(|(namespace, _)| namespace.clone()).collect();
+    let mut elsewhere = first;
+    let mut shared = Vec::new();
+    for look in 0..LOOKS {
+        if look > 0 {
+            elsewhere = Elsewhere::of(mount, Some(&copied_to))?;
+            if !elsewhere.copies.is_empty() {
+                let users = elsewhere.copies.into_iter().map(|(_, user)| user).collect();
+                return Err(Left::Kept(names(&left), users));
+            }
+        }
+        // What a copy of the mount keeps, it keeps whoever else has it. Unless that goes, too, as with a container that ends.
+        if elsewhere.copies.is_empty() {
+            let (of_others, rest) = elsewhere.part(left);
+            shared.extend(names(&of_others));
+            left = rest;
+        }
+        left = devices::wait(left, PATIENCE, observer)?;
+        if left.is_empty() {
+            return Ok(shared);
+        }
+        if observer.cancelled() {
+            return Err(Left::Stopped(names(&left)));
         }
     }
-    Ok((left, Vec::new()))
+    Err(Left::Kept(names(&left), Vec::new()))
+}
+
+/// What is mounted of the devices of an image that is unmounted.
+struct Elsewhere {
+    /// The minor numbers of devices that other images are made of, in whichever namespace, or the same one at another place of this.
+    others: BTreeSet<u32>,
+    /// The namespaces that have a copy of the very mount, and a process in each.
+    copies: Vec<(Namespace, User)>,
+}
+
+impl Elsewhere {
+    /// Looks. `copied_to` are the namespaces that can have a copy, where that is known: from when the mount's file system cannot be another one.
+    fn of(mount: &Mount, copied_to: Option<&[Namespace]>) -> Result<Self, Error> {
+        let own = namespaces::own();
+        let mut others: BTreeSet<u32> = mounts()?.iter().filter_map(Mount::layers).flatten().collect();
+        let mut copies = Vec::new();
+        for View { namespace, pid, program, mounts } in namespaces::others() {
+            let elsewhere = Some(&namespace) != own.as_ref()
+                && copied_to.is_none_or(|namespaces| namespaces.contains(&namespace));
+            for found in &mounts {
+                if elsewhere && found.is_copy_of(mount) {
+                    let at = users::printable(&found.mount_point.to_string_lossy());
+                    let how = format!("has it mounted at {at}");
+                    let user = User::Process { pid, program: program.clone(), how };
+                    copies.push((namespace.clone(), user));
+                } else {
+                    others.extend(found.layers().into_iter().flatten());
+                }
+            }
+        }
+        Ok(Self { others, copies })
+    }
+
+    /// The devices that others have, and the rest.
+    fn part(&self, devices: Vec<Departing>) -> (Vec<Departing>, Vec<Departing>) {
+        devices.into_iter().partition(|device| self.others.contains(&device.number().minor()))
+    }
 }
 
 fn mounts() -> Result<Vec<Mount>, Error> {
@@ -139,6 +226,14 @@ impl<'a> Place<'a> {
     /// A path that leads there whatever has been renamed.
     fn path(&self) -> PathBuf {
         Path::new("/proc/self/fd").join(self.parent.as_raw_fd().to_string()).join(&self.name)
+    }
+
+    /// A copy of it that is attached nowhere. There is none of a mount that may not be copied (`mount --make-unbindable`).
+    fn clone_mount(&self) -> Option<OwnedFd> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+        open_tree(&self.parent, &self.name, flags).ok()
     }
 
     /// The mount whose root is there.

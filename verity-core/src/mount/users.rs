@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
-use super::mountinfo;
-
 /// What keeps a mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -63,38 +61,20 @@ pub(super) fn of_mount(id: u64) -> Vec<User> {
     users
 }
 
-/// Who is in another mount namespace in which an image is mounted that is made of one of these devices.
-pub(super) fn of_devices(minors: &[u32]) -> Vec<User> {
-    let mut users = Vec::new();
-    for (pid, folder) in processes() {
-        let Ok(text) = fs::read(folder.join("mountinfo")) else { continue };
-        let uses = |mount: &mountinfo::Mount| {
-            mount.layers().is_some_and(|layers| layers.iter().any(|minor| minors.contains(minor)))
-        };
-        if let Some(mount) = mountinfo::parse(&text).iter().find(|mount| uses(mount)) {
-            let at = printable(&mount.mount_point.to_string_lossy());
-            users.push(User::Process {
-                pid,
-                program: program(&folder),
-                how: format!("has it mounted at {at}"),
-            });
-        }
-    }
-    users
-}
-
-fn processes() -> impl Iterator<Item = (u32, PathBuf)> {
+/// The processes that `/proc` shows, with their folders in it.
+pub(super) fn processes() -> impl Iterator<Item = (u32, PathBuf)> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())))
 }
 
-fn program(folder: &Path) -> String {
+/// The name of a process's program.
+pub(super) fn program(folder: &Path) -> String {
     let name = fs::read(folder.join("comm")).unwrap_or_default();
     printable(String::from_utf8_lossy(&name).trim_end())
 }
 
 /// Processes choose their names, and files are called as somebody liked.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 

@@ -1,10 +1,10 @@
 //! `verity image mount`: the root file system of an image.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args, ValueEnum};
 use verity_core::layer::Digest;
-use verity_core::mount::{self, Layer, Mounted, Options};
+use verity_core::mount::{self, Layer, Mounted, Options, Until};
 use verity_core::oci::{Image, ImageName, Images, LayerKind, Platform, Source};
 
 use super::mounting;
@@ -112,8 +112,21 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
         .map_err(|error| mounting::failure(&error, session))?;
     drop(progress);
     let mounted = MountedImage { name: name.clone(), image, mounted };
-    session.print(|| mounts::mounted(&mounted, session.quiet), || mounts::mounted_json(&mounted))?;
+    session
+        .print(|| mounts::mounted(&mounted, session.quiet), || mounts::mounted_json(&mounted))
+        .map_err(|failure| unreported(&mounted.mounted.target, failure, session))?;
     Ok(Code::Success)
+}
+
+/// Unmounts what could not be reported: whoever sees the command fail takes nothing for mounted.
+fn unreported(target: &Path, mut failure: Failure, session: &Session) -> Failure {
+    if let Err(error) = mount::unmount(target, Until::Gone, &session.progress()) {
+        let left = mounting::failure(&error, session);
+        failure.message =
+            format!("{}; nor could what was mounted be removed: {}", failure.message, left.message);
+        failure.hint = left.hint;
+    }
+    failure
 }
 
 /// The one image that is meant: with several, the one for this machine.

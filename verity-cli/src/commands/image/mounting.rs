@@ -13,11 +13,17 @@ use crate::session::Session;
 
 const DAMAGED: &str = "the layer's blob is damaged, or was replaced: 'verity image verify' names the blocks; build or copy the image anew";
 
+const GOING: &str = "they go by themselves when nobody uses them any more; 'verity list' shows them";
+
 /// The failure that an error is.
 pub(super) fn failure(error: &Error, session: &Session) -> Failure {
     let text = kernel::without_os_error(error);
     match error {
         Error::Cancelled => engine::failure(&tree::Error::Cancelled, |_| String::new()),
+        Error::StillGoing { .. } => {
+            let stopped = engine::failure(&tree::Error::Cancelled, |_| String::new());
+            Failure::new(stopped.code, format_args!("{}: {text}", stopped.message)).hint(GOING)
+        }
         _ if error.kind() == Kind::Verification => Failure::new(Code::Refused, text).hint(DAMAGED),
         Error::Device(source) => kernel::failure(source, session),
         // What the device's own failure comes with is what to do here, too.
@@ -81,9 +87,7 @@ fn hint(error: &Error) -> Option<String> {
         Error::NotMounted { .. } => "'findmnt --types overlay' shows what is mounted".to_owned(),
         Error::NotOurs { .. } => "use umount(8)".to_owned(),
         Error::Busy { .. } => "end what uses it, or detach it now and let it go later with --lazy".to_owned(),
-        Error::DevicesStay { .. } => {
-            "they go by themselves when nobody uses them any more; 'verity list' shows them".to_owned()
-        }
+        Error::DevicesStay { .. } => GOING.to_owned(),
         _ => return None,
     })
 }
