@@ -3,6 +3,7 @@
 // One range is what is expected.
 #![allow(clippy::single_range_in_vec_init)]
 
+use std::io::Read;
 use std::path::PathBuf;
 
 use verity_core::block::BlockSize;
@@ -322,5 +323,106 @@ fn changed_metadata_does_no_harm() {
                 );
             }
         }
+    }
+}
+
+/// The file that is cut into units.
+const UNITS: u64 = 44;
+/// Its size, and where its second unit begins.
+const UNITS_SIZE: u64 = 1124;
+const SECOND: usize = 1000;
+
+impl Sample {
+    /// Adds a file of two units: one that is compressed, in block 11, and one that is not, in block 12.
+    fn with_units(padded: bool, interlaced: bool) -> Self {
+        let mut sample = Self::new();
+        sample.put(1024 + 80, &[if padded { 0x21 } else { 0x20 }]);
+        sample.inode(UNITS, 1, FILE_MODE, u32::try_from(UNITS_SIZE).unwrap(), 0);
+        let header = UNITS * 32 + 32;
+        sample.put(header + 4, &[if interlaced { 0x10 } else { 0 }, 0, 0x30, 0]);
+        for (entry, (kind, offset, block)) in (0..).zip([(1, 0, 11), (0, 488, 12), (2, 0, 0)]) {
+            let at = header + 16 + entry * 8;
+            sample.put(at, &[kind, 0]);
+            sample.put(at + 2, &u16::to_le_bytes(offset));
+            sample.put(at + 4, &u32::to_le_bytes(block));
+        }
+        // Three bytes, and a match of 997 of them at a distance of 3.
+        let block = [0x3f, b'a', b'b', b'c', 3, 0, 0xff, 0xff, 0xff, 0xd5];
+        sample.put(if padded { 12 * 512 - 10 } else { 11 * 512 }, &block);
+        let plain: Vec<u8> = (0..124).collect();
+        if interlaced {
+            sample.put(12 * 512 + 488, &plain[..24]);
+            sample.put(12 * 512, &plain[24..]);
+        } else {
+            sample.put(12 * 512, &plain);
+        }
+        sample
+    }
+
+    fn content(&self, nid: u64) -> Result<Vec<u8>, Error> {
+        let image = Image::open(&self.0, self.0.len() as u64)?;
+        let mut bytes = Vec::new();
+        let mut content = image.content(&image.inode(nid)?, &Budget::default())?;
+        content.read_to_end(&mut bytes).map_err(|source| Error::Unreadable {
+            offset: 0,
+            length: 0,
+            source,
+        })?;
+        Ok(bytes)
+    }
+}
+
+#[test]
+fn content_is_put_together() {
+    let mut sample = Sample::new();
+    sample.put(10 * 512, &[7; 49]);
+    sample.put(10 * 512 + 50, &(0..100).collect::<Vec<u8>>());
+    assert_eq!(sample.content(FRAGMENT).unwrap(), (0..100).collect::<Vec<u8>>());
+
+    let expected: Vec<u8> = b"abc".iter().copied().cycle().take(SECOND).chain(0..124).collect();
+    for (padded, interlaced) in [(false, false), (true, false), (false, true), (true, true)] {
+        let sample = Sample::with_units(padded, interlaced);
+        assert_eq!(sample.content(UNITS).unwrap(), expected, "{padded} {interlaced}");
+    }
+    // Fragments of a packed inode that is itself compressed: across the end of a unit.
+    let mut sample = Sample::with_units(true, false);
+    sample.put(1024 + 96, &UNITS.to_le_bytes());
+    sample.put(FRAGMENT * 32 + 32, &(1_u64 << 63 | 950).to_le_bytes());
+    assert_eq!(sample.content(FRAGMENT).unwrap(), expected[950..1050]);
+}
+
+#[test]
+fn content_that_cannot_be_is_refused() {
+    let index = UNITS * 32 + 48;
+    type Change<'c> = &'c dyn Fn(&mut Sample);
+    let changes: [(Change<'_>, u64, &str); 10] = [
+        (&|sample| sample.put(11 * 512 + 4, &[4]), UNITS, "its compressed data are not sound"),
+        (&|sample| sample.put(index + 4, &[200]), UNITS, "the image ends before the content"),
+        (&|sample| sample.put(UNITS * 32 + 38, &[2]), UNITS, "compressed by DEFLATE, which is not read here"),
+        // The second unit is of the second algorithm.
+        (&|sample| sample.put(index + 8, &[3]), UNITS, "compressed by Zstandard, which is not read here"),
+        // The first one is stored as it is, and longer than its block.
+        (&|sample| sample.put(index, &[0]), UNITS, "the content of an uncompressed unit is 1000"),
+        // Nothing before the second one.
+        (&|sample| sample.put(index, &[2]), UNITS, "the byte of content that lies in no unit is 0"),
+        (
+            &|sample| sample.put(FRAGMENT * 32 + 32, &(1_u64 << 63 | 413).to_le_bytes()),
+            FRAGMENT,
+            "where in the packed inode content begins is 413",
+        ),
+        (
+            &|sample| sample.put(FRAGMENT * 32 + 32, &(u64::MAX - 5).to_le_bytes()),
+            FRAGMENT,
+            "where in the packed inode content begins is",
+        ),
+        (&|sample| sample.put(1024 + 96, &FRAGMENT.to_le_bytes()), FRAGMENT, "packed into itself"),
+        (&|sample| sample.put(1024 + 96, &[0xff; 8]), FRAGMENT, "an inode number is"),
+    ];
+    for (change, nid, said) in changes {
+        let mut sample = Sample::with_units(false, false);
+        assert!(sample.content(nid).is_ok());
+        change(&mut sample);
+        let error = sample.content(nid).unwrap_err().to_string();
+        assert!(error.contains(said), "{said}: {error}");
     }
 }

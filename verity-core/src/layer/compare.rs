@@ -67,8 +67,18 @@ pub struct Compared {
     pub names: u64,
     /// How many inodes there are.
     pub inodes: u64,
-    /// How many files are compressed in the second image, so that only their sizes were compared.
+    /// How many files are compressed in the second image in a way that is not read here, so that only their sizes were compared.
     pub unread: u64,
+}
+
+/// What becomes of files whose content cannot be compared, because the second image compresses them in a way that is not read here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unread {
+    /// The first one is an error: [`erofs::Error::Compressed`].
+    #[default]
+    Refuse,
+    /// They are [counted](Compared::unread), and nothing is known of what is in them.
+    Count,
 }
 
 /// Compares all that is in `found` with what is in `expected`: names, types, permissions, owners, times, extended attributes, device numbers, which names are one
@@ -82,12 +92,14 @@ pub fn compare(
     expected: &Image<'_>,
     found: &Image<'_>,
     limits: &Limits,
+    unread: Unread,
     observer: &dyn Observer,
 ) -> Result<Compared, Difference> {
     observer.begin(Phase::Extract, None);
     let mut comparison = Comparison {
         images: [expected, found],
         budgets: [Budgets::new(limits), Budgets::new(limits)],
+        unread,
         observer,
         same: HashMap::new(),
         compared: Compared::default(),
@@ -125,6 +137,7 @@ type Shared = Vec<(Box<[u8]>, Pair<u64>)>;
 struct Comparison<'c> {
     images: Pair<&'c Image<'c>>,
     budgets: Pair<Budgets>,
+    unread: Unread,
     observer: &'c dyn Observer,
     /// Inodes of the one that are inodes of the other, where they have several names or are directories.
     same: HashMap<u64, u64>,
@@ -239,7 +252,7 @@ impl Comparison<'_> {
         let open = |index: usize| self.images[index].content(inodes[index], &self.budgets[index].indexes);
         let failed = |source| Difference::Image { path: path.to_vec(), source };
         let found = match open(1) {
-            Err(erofs::Error::Compressed) => {
+            Err(erofs::Error::Compressed(_)) if self.unread == Unread::Count => {
                 self.compared.unread += 1;
                 return Ok(());
             }

@@ -29,7 +29,7 @@ mod whiteout;
 use std::io::Read;
 
 pub use check::{Checked, check};
-pub use compare::{Compared, Difference, compare};
+pub use compare::{Compared, Difference, Unread, compare};
 pub use compression::Compression;
 #[cfg(feature = "oci")]
 pub(crate) use digest::Hasher;
