@@ -95,6 +95,10 @@ fn ways() -> Vec<&'static str> {
         "-zlz4hc -Eall-fragments",
         "-zlz4hc -C32768 -Ededupe",
         "-zlz4hc -Efragments,dedupe",
+        "-zdeflate",
+        "-zdeflate -C65536 -Eall-fragments",
+        "-zzstd",
+        "-zzstd -C65536 -Eztailpacking,dedupe",
     ];
     let known = |options: &&str| {
         Run::of(&mut sandbox.command("mkfs.erofs", &format!("{options} image tree"))).code == Some(0)
@@ -224,7 +228,10 @@ fn content_that_is_not_read_here_is_taken_where_that_is_asked() {
     let run = build(&sandbox, "mkfs", "");
     assert_eq!((run.code, run.stdout.as_str()), (Some(2), ""), "{run:?}");
     let said = "\"usr/bin/program\": its content is compressed by LZMA, which is not read here";
-    assert!(run.stderr.contains(said) && run.stderr.contains("\nhint: give it -zlz4 or -zlz4hc"), "{run:?}");
+    assert!(
+        run.stderr.contains(said) && run.stderr.contains("\nhint: give it -zlz4hc, -zdeflate or -zzstd"),
+        "{run:?}"
+    );
     assert_eq!(sandbox.names(), names);
     let run = build(&sandbox, "mkfs", "--mkfs-unread --json");
     assert_eq!(run.code, Some(0), "{run:?}");

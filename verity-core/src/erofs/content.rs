@@ -47,7 +47,7 @@ impl<'i> Image<'i> {
     /// The content of a file or a symbolic link.
     ///
     /// # Errors
-    /// [`Error::Compressed`] if it is by another algorithm than LZ4; [`Error::Unreadable`], [`Error::Invalid`], [`Error::Budget`].
+    /// [`Error::Compressed`] if that is by an algorithm that is not read here: LZMA, and without the feature `layer` all but LZ4; [`Error::Unreadable`], [`Error::Invalid`], [`Error::Budget`].
     pub fn content(&'i self, inode: &Inode, budget: &Budget) -> Result<Content<'i>, Error> {
         let pieces = self.pieces(inode, budget)?;
         for piece in &pieces {

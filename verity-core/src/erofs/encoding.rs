@@ -1,6 +1,8 @@
 //! From a compressed unit to the content that it holds.
 
 use std::io;
+#[cfg(feature = "layer")]
+use std::io::Read;
 use std::ops::Range;
 
 use super::format::{algorithm, incompatible};
@@ -24,6 +26,10 @@ pub enum Encoding {
 pub(super) const MOST_ENCODED: u64 = 1 << 20;
 /// The most that comes of it: the kernel's (`Z_EROFS_PCLUSTER_MAX_DSIZE`). mkfs.erofs makes less than 4 MiB of one.
 pub(super) const MOST_DECODED: u64 = 12 << 20;
+
+/// A frame may ask for so much memory, as a power of two: no unit holds more content.
+#[cfg(feature = "layer")]
+const ZSTD_WINDOW_LOG: u32 = 24;
 
 impl Image<'_> {
     /// Checks that so much content can be made of so many bytes, and that it is known here how.
@@ -49,7 +55,8 @@ impl Image<'_> {
             Encoding::Plain { turn: 1.. } if encoded != self.block_size() => {
                 invalid("the size of an uncompressed unit that does not begin at its beginning", encoded)
             }
-            Encoding::Plain { .. } | Encoding::Compressed(algorithm::LZ4) => Ok(()),
+            Encoding::Plain { .. } => Ok(()),
+            Encoding::Compressed(algorithm) if is_known(algorithm) => Ok(()),
             Encoding::Compressed(algorithm) => Err(Error::Compressed(algorithm)),
         }
     }
@@ -78,14 +85,38 @@ impl Image<'_> {
                 start.copy_from_slice(&first[..start.len()]);
                 rest.copy_from_slice(&second[..rest.len()]);
             }
-            Encoding::Compressed(_) => {
-                let padded = self.superblock().feature_incompat & incompatible::ZERO_PADDING != 0;
+            Encoding::Compressed(algorithm) => {
+                // Only the first images had no zeros before a unit, and these were LZ4's.
+                let padded = self.superblock().feature_incompat & incompatible::ZERO_PADDING != 0
+                    || algorithm != algorithm::LZ4;
                 let zeros = if padded { encoded.iter().take_while(|&&byte| byte == 0).count() } else { 0 };
-                lz4::decode(&encoded[zeros..], &mut decoded)
+                decompress(algorithm, &encoded[zeros..], &mut decoded)
                     .ok_or_else(|| invalid("its compressed data are not sound"))?;
             }
         }
         Ok(decoded)
+    }
+}
+
+/// Whether content that is compressed by an algorithm can be read.
+const fn is_known(algorithm: u8) -> bool {
+    let more = matches!(algorithm, algorithm::DEFLATE | algorithm::ZSTD);
+    algorithm == algorithm::LZ4 || (more && cfg!(feature = "layer"))
+}
+
+/// Fills `out` with what is made of `encoded`, which may make more. `None` if it makes less, or is not sound.
+fn decompress(algorithm: u8, encoded: &[u8], out: &mut [u8]) -> Option<()> {
+    match algorithm {
+        algorithm::LZ4 => lz4::decode(encoded, out),
+        #[cfg(feature = "layer")]
+        algorithm::DEFLATE => flate2::bufread::DeflateDecoder::new(encoded).read_exact(out).ok(),
+        #[cfg(feature = "layer")]
+        algorithm::ZSTD => {
+            let mut decoder = zstd::Decoder::with_buffer(encoded).ok()?.single_frame();
+            decoder.window_log_max(ZSTD_WINDOW_LOG).ok()?;
+            decoder.read_exact(out).ok()
+        }
+        _ => None,
     }
 }
 

@@ -1,7 +1,8 @@
 //! EROFS: reading it as far as it takes to say what a block of an image belongs to (inodes, names, attributes, and where content lies), and
 //! writing it.
 //!
-//! [`mod@format`] is what lies on disk; [`Image`] reads it. Content is placed, and read where it is not compressed or by LZ4. [`write`](mod@write) makes images.
+//! [`mod@format`] is what lies on disk; [`Image`] reads it. Content is placed, and read: what is compressed by LZ4, and with the
+//! feature `layer` by DEFLATE or Zstandard, too. [`write`](mod@write) makes images.
 //!
 //! An image that is looked at here is damaged, hence hostile. Every position is checked before it is used, nothing is
 //! allocated by a size that the image states, and whoever walks through an image spends from a [`Budget`], so that no

@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use super::Limits;
 use super::export::{Budgets, Dense};
 use super::tar::Text;
+use super::walk::{Below, walk, within};
 use crate::erofs::{self, FileKind, Image, Inode, Names};
 use crate::progress::{Observer, Phase};
 
@@ -105,34 +106,14 @@ pub fn compare(
         compared: Compared::default(),
     };
     let root = |image: &Image<'_>| image.superblock().root_nid.into();
-    let mut open = Vec::new();
-    if let Some(names) = comparison.entry(b"", [root(expected), root(found)])? {
-        open.push((Vec::new(), names.into_iter()));
-    }
-    while let Some((folder, names)) = open.last_mut() {
-        if observer.cancelled() {
-            return Err(Difference::Cancelled);
-        }
-        let Some((name, nids)) = names.next() else {
-            open.pop();
-            continue;
-        };
-        let path = within(folder, &name);
-        if let Some(names) = comparison.entry(&path, nids)? {
-            open.push((path, names.into_iter()));
-        }
-    }
+    walk([root(expected), root(found)], |path, _, nids| comparison.entry(path, nids))?;
     Ok(comparison.compared)
-}
-
-fn within(folder: &[u8], name: &[u8]) -> Vec<u8> {
-    if folder.is_empty() { name.to_vec() } else { [folder, b"/", name].concat() }
 }
 
 /// A pair: of the expected image, and of the found one.
 type Pair<T> = [T; 2];
 /// Names that both have, with their inodes.
-type Shared = Vec<(Box<[u8]>, Pair<u64>)>;
+type Shared = Below<Pair<u64>>;
 
 struct Comparison<'c> {
     images: Pair<&'c Image<'c>>,
@@ -147,6 +128,9 @@ struct Comparison<'c> {
 impl Comparison<'_> {
     /// Compares two inodes of one name. Of directories, returns the names in them.
     fn entry(&mut self, path: &[u8], nids: Pair<u64>) -> Result<Option<Shared>, Difference> {
+        if self.observer.cancelled() {
+            return Err(Difference::Cancelled);
+        }
         // Not longer and longer, where directories never end.
         let shown = &path[..path.len().min(PATH_MAX)];
         let failed = |source| Difference::Image { path: shown.to_vec(), source };

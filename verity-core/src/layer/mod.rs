@@ -24,6 +24,7 @@ mod parents;
 mod pieces;
 mod pipeline;
 pub mod tar;
+mod walk;
 mod whiteout;
 
 use std::io::Read;

@@ -36,7 +36,7 @@ A hard link to a file of another layer, '..' in a name, and whatever else other 
 docs/layer-format.md has the list.
 
 With --mkfs another program makes the image, for example a compressed one. It is run as COMMAND --tar=f -U UUID IMAGE, with a tar of the layer on standard \
-input, and what it made is read back and compared with the layer, contents and all, before it gets its tree. It has to compress by LZ4, if at all. COMMAND is split at spaces. \
+input, and what it made is read back and compared with the layer, contents and all, before it gets its tree. It may compress by LZ4, DEFLATE or Zstandard. COMMAND is split at spaces. \
 The file is the same everywhere only if the program makes the same of the same input.
 
 Examples:
@@ -84,7 +84,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "COMMAND", value_parser = Mkfs::from_str, conflicts_with = "block_size", help_heading = "The image")]
     mkfs: Option<Mkfs>,
 
-    /// Take the program's word for the content of files that it compresses in a way that is not read here (any but LZ4)
+    /// Take the program's word for the content of files that it compresses in a way that is not read here (LZMA)
     #[arg(long, requires = "mkfs", help_heading = "The image")]
     mkfs_unread: bool,
 

@@ -200,9 +200,9 @@ impl Mkfs {
             Difference::Image { source: erofs::Error::Compressed(_), .. } => self
                 .failed(format_args!("what it made cannot be compared with the layer: {difference}"))
                 .code(Code::Refused)
-                .hint("give it -zlz4 or -zlz4hc; with --mkfs-unread its word is taken for what is in such files"),
+                .hint("give it -zlz4hc, -zdeflate or -zzstd; with --mkfs-unread its word is taken for what is in such files"),
             _ => self.failed(format_args!("what it made is not the layer: {difference}")).code(Code::Refused).hint(
-                "leave out options that change or drop what is in the layer (-T, -x, --all-root, -Eforce-inode-compact and the like)",
+                "leave out options that change or drop what is in the layer (-T, -x, --all-root, -Eforce-inode-compact, -Efragments of a tar and the like)",
             ),
         }
     }
