@@ -104,7 +104,7 @@ fn content_lies_where_dump_erofs_says() {
                     Place::Stored(place) => {
                         place.start..place.start + (extent.content.end - extent.content.start)
                     }
-                    Place::Encoded(place) => place,
+                    Place::Encoded { bytes, .. } => bytes,
                     Place::Packed(_) => panic!("mkfs.erofs 1.5 packs nothing"),
                 };
                 found.push([extent.content.start, extent.content.end, place.start, place.end]);

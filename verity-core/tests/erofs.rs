@@ -3,6 +3,7 @@
 // One range is what is expected.
 #![allow(clippy::single_range_in_vec_init)]
 
+use std::io::Read;
 use std::path::PathBuf;
 
 use verity_core::block::BlockSize;
@@ -293,16 +294,21 @@ fn a_cancelled_observer_stops_the_search() {
     assert!(matches!(locate(&Sample::new().0, &[7], 100, &Stop), Err(Error::Cancelled)));
 }
 
-/// Any bytes of the metadata may be anything.
-#[test]
-fn changed_metadata_does_no_harm() {
+/// Numbers below what is asked for, the same ones each time.
+fn random() -> impl FnMut(u64) -> u64 {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = move |end: u64| {
+    move |end| {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
         state % end
-    };
+    }
+}
+
+/// Any bytes of the metadata may be anything.
+#[test]
+fn changed_metadata_does_no_harm() {
+    let mut random = random();
     for layout in 0..5 {
         for _ in 0..3000 {
             let mut sample = Sample::new();
@@ -323,4 +329,159 @@ fn changed_metadata_does_no_harm() {
             }
         }
     }
+}
+
+/// The file that is cut into units.
+const UNITS: u64 = 44;
+/// Its size, and where its second unit begins.
+const UNITS_SIZE: u64 = 1124;
+const SECOND: usize = 1000;
+
+impl Sample {
+    /// Adds a file of two units: one that is compressed, in block 11, and one that is not, in block 12.
+    fn with_units(padded: bool, interlaced: bool) -> Self {
+        let mut sample = Self::new();
+        sample.put(1024 + 80, &[if padded { 0x21 } else { 0x20 }]);
+        sample.inode(UNITS, 1, FILE_MODE, u32::try_from(UNITS_SIZE).unwrap(), 0);
+        let header = UNITS * 32 + 32;
+        sample.put(header + 4, &[if interlaced { 0x10 } else { 0 }, 0, 0x40, 0]);
+        for (entry, (kind, offset, block)) in (0..).zip([(1, 0, 11), (0, 488, 12), (2, 0, 0)]) {
+            let at = header + 16 + entry * 8;
+            sample.put(at, &[kind, 0]);
+            sample.put(at + 2, &u16::to_le_bytes(offset));
+            sample.put(at + 4, &u32::to_le_bytes(block));
+        }
+        // Three bytes, and a match of 997 of them at a distance of 3.
+        let block = [0x3f, b'a', b'b', b'c', 3, 0, 0xff, 0xff, 0xff, 0xd5];
+        sample.put(if padded { 12 * 512 - 10 } else { 11 * 512 }, &block);
+        let plain: Vec<u8> = (0..124).collect();
+        if interlaced {
+            sample.put(12 * 512 + 488, &plain[..24]);
+            sample.put(12 * 512, &plain[24..]);
+        } else {
+            sample.put(12 * 512, &plain);
+        }
+        sample
+    }
+
+    fn content(&self, nid: u64) -> Result<Vec<u8>, Error> {
+        let image = Image::open(&self.0, self.0.len() as u64)?;
+        let mut bytes = Vec::new();
+        let mut content = image.content(&image.inode(nid)?, &Budget::default())?;
+        content.read_to_end(&mut bytes).map_err(|source| Error::Unreadable {
+            offset: 0,
+            length: 0,
+            source,
+        })?;
+        Ok(bytes)
+    }
+}
+
+#[test]
+fn content_is_put_together() {
+    let mut sample = Sample::new();
+    sample.put(10 * 512, &[7; 49]);
+    sample.put(10 * 512 + 50, &(0..100).collect::<Vec<u8>>());
+    assert_eq!(sample.content(FRAGMENT).unwrap(), (0..100).collect::<Vec<u8>>());
+
+    let expected: Vec<u8> = b"abc".iter().copied().cycle().take(SECOND).chain(0..124).collect();
+    for (padded, interlaced) in [(false, false), (true, false), (false, true), (true, true)] {
+        let sample = Sample::with_units(padded, interlaced);
+        assert_eq!(sample.content(UNITS).unwrap(), expected, "{padded} {interlaced}");
+    }
+    // Fragments of a packed inode that is itself compressed: across the end of a unit.
+    let mut sample = Sample::with_units(true, false);
+    sample.put(1024 + 96, &UNITS.to_le_bytes());
+    sample.put(FRAGMENT * 32 + 32, &(1_u64 << 63 | 950).to_le_bytes());
+    assert_eq!(sample.content(FRAGMENT).unwrap(), expected[950..1050]);
+}
+
+#[test]
+fn content_that_cannot_be_is_refused() {
+    let index = UNITS * 32 + 48;
+    type Change<'c> = &'c dyn Fn(&mut Sample);
+    let changes: [(Change<'_>, u64, &str); 10] = [
+        (&|sample| sample.put(11 * 512 + 4, &[4]), UNITS, "its compressed data are not sound"),
+        (&|sample| sample.put(index + 4, &[200]), UNITS, "the image ends before the content"),
+        (&|sample| sample.put(UNITS * 32 + 38, &[1]), UNITS, "compressed by LZMA, which is not read here"),
+        // The second unit is of the second algorithm.
+        (&|sample| sample.put(index + 8, &[3]), UNITS, "compressed by an unknown algorithm, which is not"),
+        // The first one is stored as it is, and longer than its block.
+        (&|sample| sample.put(index, &[0]), UNITS, "the content of an uncompressed unit is 1000"),
+        // Nothing before the second one.
+        (&|sample| sample.put(index, &[2]), UNITS, "the byte of content that lies in no unit is 0"),
+        (
+            &|sample| sample.put(FRAGMENT * 32 + 32, &(1_u64 << 63 | 413).to_le_bytes()),
+            FRAGMENT,
+            "where in the packed inode content begins is 413",
+        ),
+        (
+            &|sample| sample.put(FRAGMENT * 32 + 32, &(u64::MAX - 5).to_le_bytes()),
+            FRAGMENT,
+            "where in the packed inode content begins is",
+        ),
+        (&|sample| sample.put(1024 + 96, &FRAGMENT.to_le_bytes()), FRAGMENT, "packed into itself"),
+        (&|sample| sample.put(1024 + 96, &[0xff; 8]), FRAGMENT, "an inode number is"),
+    ];
+    for (change, nid, said) in changes {
+        let mut sample = Sample::with_units(false, false);
+        assert!(sample.content(nid).is_ok());
+        change(&mut sample);
+        let error = sample.content(nid).unwrap_err().to_string();
+        assert!(error.contains(said), "{said}: {error}");
+    }
+}
+
+/// By what crates compress that are not those which EROFS has.
+#[cfg(feature = "layer")]
+#[test]
+fn deflate_and_zstandard_are_read() {
+    use std::io::Write;
+
+    let expected: Vec<u8> = b"abc".iter().copied().cycle().take(SECOND).chain(0..124).collect();
+    // More than the unit has, as where files share it.
+    let content = expected[..SECOND].repeat(2);
+    let mut deflate = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+    deflate.write_all(&content).unwrap();
+    for (algorithm, unit) in [(2, deflate.finish().unwrap()), (3, zstd::encode_all(&content[..], 3).unwrap())]
+    {
+        let mut sample = Sample::with_units(true, false);
+        sample.put(UNITS * 32 + 38, &[algorithm]);
+        let start = 12 * 512 - unit.len() as u64;
+        sample.put(11 * 512, &[0; 512]);
+        sample.put(start, &unit);
+        assert_eq!(sample.content(UNITS).unwrap(), expected, "{algorithm}");
+        // Cut at its beginning, and where it is empty.
+        for (at, bytes) in [(start, &unit[1..2]), (11 * 512, &[0; 512])] {
+            sample.put(at, bytes);
+            let error = sample.content(UNITS).unwrap_err().to_string();
+            assert!(error.contains("its compressed data are not sound"), "{algorithm}: {error}");
+        }
+    }
+}
+
+/// Any bytes of an index, a unit or a header may be anything: what is read has the length that the inode says.
+#[test]
+fn changed_content_does_no_harm() {
+    let mut random = random();
+    let mut read = 0;
+    for round in 0..20_000 {
+        let mut sample = Sample::with_units(round % 2 == 0, round % 4 < 2);
+        sample.put(1024 + 96, &UNITS.to_le_bytes());
+        sample.inode(UNITS, if round % 8 < 4 { 1 } else { 3 }, FILE_MODE, 1124, 0);
+        for _ in 0..=random(4) {
+            let header = UNITS * 32 + 32;
+            let area = [header..header + 40, 11 * 512..11 * 512 + 10, 12 * 512 - 10..12 * 512 + 20];
+            let area = area[usize::try_from(random(3)).unwrap()].clone();
+            let at = area.start + random(area.end - area.start);
+            sample.put(at, &[u8::try_from(random(256)).unwrap()]);
+        }
+        for (nid, length) in [(UNITS, 1124), (FRAGMENT, 100)] {
+            if let Ok(content) = sample.content(nid) {
+                assert_eq!(content.len(), length);
+                read += 1;
+            }
+        }
+    }
+    assert!(read > 1000, "{read}");
 }

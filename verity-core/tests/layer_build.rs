@@ -1,12 +1,15 @@
 //! Building layers: the same file from the same tar, whatever it came in, and nothing from one that is not what it should be.
 #![cfg(feature = "layer")]
 
+#[path = "common/layers.rs"]
+mod layers;
 #[path = "common/raw_tar.rs"]
 mod raw_tar;
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 
+use layers::{build_with, gzip, zstd};
 use raw_tar::{RawHeader, RawTar};
 use verity_core::erofs::write::{self, Attributes};
 use verity_core::erofs::{Image, Inode};
@@ -14,31 +17,12 @@ use verity_core::fec::Roots;
 use verity_core::io::MemoryDevice;
 use verity_core::layer::tar::{Entry, EntryKind, Reader, Writer};
 use verity_core::layer::{
-    Built, Compression, Error, ExportError, Exported, Limits, Options, build, compare, export,
+    Built, Compression, Error, ExportError, Exported, Limits, Options, Unread, build, compare, export,
     export_as_it_is, export_file, export_file_at,
 };
 use verity_core::progress::Observer;
 use verity_core::superblock::Superblock;
 use verity_core::tree::{self, Threads};
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
-
-fn zstd(bytes: &[u8]) -> Vec<u8> {
-    zstd::encode_all(bytes, 3).unwrap()
-}
-
-fn build_with(blob: &[u8], change: impl FnOnce(&mut Options<'_>)) -> Result<(Built, Vec<u8>), Error> {
-    let mut options = Options::default();
-    options.blob_bytes = Some(blob.len() as u64);
-    change(&mut options);
-    let output = MemoryDevice::default();
-    let built = build(blob, &output, &options)?;
-    Ok((built, output.into_bytes()))
-}
 
 fn built(blob: &[u8]) -> (Built, Vec<u8>) {
     build_with(blob, |_| ()).unwrap()
@@ -688,7 +672,7 @@ fn files_as_they_are_make_the_same_image() {
     };
     let compared = |change: &dyn Fn(&mut Entry)| {
         let (bytes, size) = made(change);
-        compare(&image, &Image::open(&bytes, size).unwrap(), &Limits::default(), &())
+        compare(&image, &Image::open(&bytes, size).unwrap(), &Limits::default(), Unread::Refuse, &())
     };
     let same = compared(&|_| ()).unwrap();
     assert_eq!((same.names, same.inodes, same.unread), (7, 6, 0));

@@ -2,35 +2,27 @@
 #![cfg(feature = "layer")]
 
 mod common;
+#[path = "common/layers.rs"]
+mod layers;
 #[path = "common/raw_tar.rs"]
 mod raw_tar;
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use layers::{build_with, gzip, zstd};
 use raw_tar::RawTar;
 use verity_core::algorithm::Algorithm;
 use verity_core::block::BlockSize;
 use verity_core::erofs::write;
 use verity_core::fec::Roots;
 use verity_core::io::{MemoryDevice, ReadAt, WriteAt};
-use verity_core::layer::{Built, Digest, Error, Options, build};
+use verity_core::layer::{Digest, Error, Options, build};
 use verity_core::progress::Observer;
 use verity_core::tree::{self, Threads};
 
-fn build_with(blob: &[u8], change: impl FnOnce(&mut Options<'_>)) -> Result<(Built, Vec<u8>), Error> {
-    let mut options = Options::default();
-    options.blob_bytes = Some(blob.len() as u64);
-    change(&mut options);
-    let output = MemoryDevice::default();
-    let built = build(blob, &output, &options)?;
-    Ok((built, output.into_bytes()))
-}
-
 fn compressed(tar: &[u8]) -> [Vec<u8>; 3] {
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(tar).unwrap();
-    [tar.to_vec(), gzip.finish().unwrap(), zstd::encode_all(tar, 1).unwrap()]
+    [tar.to_vec(), gzip(tar), zstd(tar)]
 }
 
 /// Some pieces' worth: large and small files, one twice, one of zeros, one with a hole, names enough for directories of several blocks.

@@ -9,7 +9,7 @@
 
 use super::extents::{Listener, Told};
 use super::format::{CompressionHeader, compression, layout, u16_at, u32_at};
-use super::{Budget, Error, Extent, Image, Inode, Place};
+use super::{Budget, Encoding, Error, Extent, Image, Inode, Place};
 
 /// Between the header and a full index there were once 8 bytes more.
 const FULL_INDEX_GAP: u64 = 8;
@@ -47,6 +47,8 @@ struct Open {
 struct Units<'u, 'l> {
     image: &'u Image<'u>,
     header: CompressionHeader,
+    /// The index has 8 bytes for each piece.
+    full: bool,
     /// The content's size.
     size: u64,
     /// A piece's size, as a power of two.
@@ -85,7 +87,7 @@ impl Image<'_> {
         let piece_bits = u32::from(self.superblock().block_bits) + u32::from(header.cluster_bits & 15);
         let pieces = inode.size.div_ceil(1 << piece_bits);
         let mut units =
-            Units { image: self, header, size: inode.size, piece_bits, next: 0, open: None, listener };
+            Units { image: self, header, full, size: inode.size, piece_bits, next: 0, open: None, listener };
         let end = if full {
             units.read_full(start + FULL_INDEX_GAP, pieces, budget)?
         } else {
@@ -194,7 +196,8 @@ impl Units<'_, '_> {
     fn close(&mut self, end: u64) -> Result<(), Error> {
         let Some(open) = self.open.take() else { return Ok(()) };
         let start = self.image.address(open.block);
-        let place = Place::Encoded(start..start.saturating_add(open.blocks * self.image.block_size()));
+        let bytes = start..start.saturating_add(open.blocks * self.image.block_size());
+        let place = Place::Encoded { bytes, encoding: self.encoding(&open) };
         (self.listener)(Told::Extent(Extent { content: open.start..end, place }))
     }
 
@@ -204,14 +207,31 @@ impl Units<'_, '_> {
         let content = open.start..self.size;
         let CompressionHeader { advise, inline_size, fragment_offset, .. } = self.header;
         let place = if advise & compression::ADVISE_FRAGMENT != 0 {
-            let first = u64::from(fragment_offset);
-            Place::Packed(first..first + (content.end - content.start))
+            // The bits for which the header has no room stand in the place of a block number.
+            let high = if self.full { u64::from(open.block) << 32 } else { 0 };
+            let first = high | u64::from(fragment_offset);
+            Place::Packed(first..first.saturating_add(content.end - content.start))
         } else if advise & compression::ADVISE_INLINE != 0 && inline_size != 0 {
-            Place::Encoded(index_end..index_end + u64::from(inline_size))
+            let bytes = index_end..index_end + u64::from(inline_size);
+            Place::Encoded { bytes, encoding: self.encoding(open) }
         } else {
             return self.close(self.size);
         };
         (self.listener)(Told::Extent(Extent { content, place }))
+    }
+
+    fn encoding(&self, open: &Open) -> Encoding {
+        let CompressionHeader { advise, algorithms, .. } = self.header;
+        match open.kind {
+            compression::PLAIN if advise & compression::ADVISE_INTERLACED != 0 => {
+                let turn = open.start % self.image.block_size();
+                // No block has more than 2^16 bytes.
+                Encoding::Plain { turn: u16::try_from(turn).unwrap_or(u16::MAX) }
+            }
+            compression::PLAIN => Encoding::Plain { turn: 0 },
+            compression::HEAD_2 => Encoding::Compressed(algorithms >> 4),
+            _ => Encoding::Compressed(algorithms & 15),
+        }
     }
 
     fn is_big(&self, kind: u8) -> bool {

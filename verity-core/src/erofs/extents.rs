@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::format::{NULL_ADDRESS, chunk, layout, u16_at, u32_at};
-use super::{Budget, Error, FileKind, Image, Inode};
+use super::{Budget, Encoding, Error, FileKind, Image, Inode};
 
 /// Some of an inode's content, and where it lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,12 @@ pub enum Place {
     /// Bytes of the image that are the content's, one by one. Up to the end of a block there may be more of them.
     Stored(Range<u64>),
     /// Bytes of the image from which all of the content is made together.
-    Encoded(Range<u64>),
+    Encoded {
+        /// Which ones.
+        bytes: Range<u64>,
+        /// How it is made.
+        encoding: Encoding,
+    },
     /// Bytes of the packed inode's content.
     Packed(Range<u64>),
 }

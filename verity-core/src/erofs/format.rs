@@ -301,6 +301,8 @@ pub struct CompressionHeader {
     pub inline_size: u16,
     /// Bits of [`compression`].
     pub advise: u16,
+    /// The low four bits: the first [`algorithm`], the high ones: the second.
+    pub algorithms: u8,
     /// The low four bits: by which power of two a piece of content is larger than a block.
     pub cluster_bits: u8,
 }
@@ -319,7 +321,32 @@ impl CompressionHeader {
             fragment_offset: u32_at(bytes, 0),
             inline_size: u16_at(bytes, 2),
             advise: u16_at(bytes, 4),
+            algorithms: bytes[6],
             cluster_bits: bytes[7],
+        }
+    }
+}
+
+/// Algorithms that content is compressed by.
+pub mod algorithm {
+    /// LZ4 blocks.
+    pub const LZ4: u8 = 0;
+    /// LZMA without its header.
+    pub const LZMA: u8 = 1;
+    /// DEFLATE.
+    pub const DEFLATE: u8 = 2;
+    /// Zstandard frames.
+    pub const ZSTD: u8 = 3;
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(algorithm: u8) -> &'static str {
+        match algorithm {
+            LZ4 => "LZ4",
+            LZMA => "LZMA",
+            DEFLATE => "DEFLATE",
+            ZSTD => "Zstandard",
+            _ => "an unknown algorithm",
         }
     }
 }
@@ -336,6 +363,8 @@ pub mod compression {
     pub const ADVISE_BIG_2: u16 = 0x04;
     /// The end of the content lies behind the index.
     pub const ADVISE_INLINE: u16 = 0x08;
+    /// What is stored as it is lies in its block as far behind the beginning as it does in the content, and goes on there.
+    pub const ADVISE_INTERLACED: u16 = 0x10;
     /// The end of the content lies in the packed inode.
     pub const ADVISE_FRAGMENT: u16 = 0x20;
 

@@ -1,12 +1,13 @@
 //! The superblock and the inodes of an image, read with suspicion.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 
 use super::Error;
 use super::format::{
     COMPRESSION_RECORD_SIZE, InodeHead, MAGIC, SLOT_SIZE, SUPERBLOCK_OFFSET, Superblock, incompatible,
     layout, u32_at, xattr,
 };
+use super::packed::Packed;
 use crate::io::ReadAt;
 
 /// Inodes, names and indexes of one file lie close together, and often far from the next one's.
@@ -30,6 +31,7 @@ pub struct Image<'a> {
     size: u64,
     superblock: Superblock,
     cache: RefCell<Vec<Cached>>,
+    pub(super) packed: OnceCell<Packed>,
 }
 
 struct Cached {
@@ -103,7 +105,7 @@ impl<'a> Image<'a> {
                 superblock.directory_block_bits.into(),
             );
         }
-        Ok(Self { source, size, superblock, cache: RefCell::default() })
+        Ok(Self { source, size, superblock, cache: RefCell::default(), packed: OnceCell::new() })
     }
 
     /// Fails if content of the image may lie on further devices.
@@ -209,6 +211,11 @@ impl<'a> Image<'a> {
             payload: head.payload,
             extended,
         })
+    }
+
+    /// Whether an inode's content is cut into units.
+    pub(super) fn is_in_units(inode: &Inode) -> bool {
+        matches!(inode.layout, layout::COMPRESSED_FULL | layout::COMPRESSED_COMPACT)
     }
 
     /// Reads some bytes of content.

@@ -1,7 +1,8 @@
 //! EROFS: reading it as far as it takes to say what a block of an image belongs to (inodes, names, attributes, and where content lies), and
 //! writing it.
 //!
-//! [`mod@format`] is what lies on disk; [`Image`] reads it. Content is placed, and read where it is not compressed. [`write`](mod@write) makes images.
+//! [`mod@format`] is what lies on disk; [`Image`] reads it. Content is placed, and read: what is compressed by LZ4, and with the
+//! feature `layer` by DEFLATE or Zstandard, too. [`write`](mod@write) makes images.
 //!
 //! An image that is looked at here is damaged, hence hostile. Every position is checked before it is used, nothing is
 //! allocated by a size that the image states, and whoever walks through an image spends from a [`Budget`], so that no
@@ -14,9 +15,12 @@ mod attributes;
 mod compressed;
 mod content;
 mod directory;
+mod encoding;
 mod extents;
 pub mod format;
 mod image;
+mod lz4;
+mod packed;
 pub mod write;
 
 use std::cell::Cell;
@@ -25,6 +29,7 @@ use std::io;
 pub use attributes::Attributes;
 pub use content::{Content, Names};
 pub use directory::{Name, names};
+pub use encoding::Encoding;
 pub(crate) use extents::Told;
 pub use extents::{Extent, Place};
 pub use image::{FileKind, Image, Inode};
@@ -93,9 +98,9 @@ pub enum Error {
         /// What it says.
         value: u64,
     },
-    /// The content of a file is compressed.
-    #[error("the content of a file is compressed, which cannot be read here")]
-    Compressed,
+    /// The content of a file is compressed in a way that is not read here: by one of [`format::algorithm`].
+    #[error("its content is compressed by {}, which is not read here", format::algorithm::name(*.0))]
+    Compressed(u8),
     /// The image causes more work than it may.
     #[error("the image causes more work than any sound one")]
     Budget,

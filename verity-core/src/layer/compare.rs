@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use super::Limits;
 use super::export::{Budgets, Dense};
 use super::tar::Text;
+use super::walk::{Below, walk, within};
 use crate::erofs::{self, FileKind, Image, Inode, Names};
 use crate::progress::{Observer, Phase};
 
@@ -67,8 +68,18 @@ pub struct Compared {
     pub names: u64,
     /// How many inodes there are.
     pub inodes: u64,
-    /// How many files are compressed in the second image, so that only their sizes were compared.
+    /// How many files are compressed in the second image in a way that is not read here, so that only their sizes were compared.
     pub unread: u64,
+}
+
+/// What becomes of files whose content cannot be compared, because the second image compresses them in a way that is not read here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unread {
+    /// The first one is an error: [`erofs::Error::Compressed`].
+    #[default]
+    Refuse,
+    /// They are [counted](Compared::unread), and nothing is known of what is in them.
+    Count,
 }
 
 /// Compares all that is in `found` with what is in `expected`: names, types, permissions, owners, times, extended attributes, device numbers, which names are one
@@ -82,49 +93,32 @@ pub fn compare(
     expected: &Image<'_>,
     found: &Image<'_>,
     limits: &Limits,
+    unread: Unread,
     observer: &dyn Observer,
 ) -> Result<Compared, Difference> {
     observer.begin(Phase::Extract, None);
     let mut comparison = Comparison {
         images: [expected, found],
         budgets: [Budgets::new(limits), Budgets::new(limits)],
+        unread,
         observer,
         same: HashMap::new(),
         compared: Compared::default(),
     };
     let root = |image: &Image<'_>| image.superblock().root_nid.into();
-    let mut open = Vec::new();
-    if let Some(names) = comparison.entry(b"", [root(expected), root(found)])? {
-        open.push((Vec::new(), names.into_iter()));
-    }
-    while let Some((folder, names)) = open.last_mut() {
-        if observer.cancelled() {
-            return Err(Difference::Cancelled);
-        }
-        let Some((name, nids)) = names.next() else {
-            open.pop();
-            continue;
-        };
-        let path = within(folder, &name);
-        if let Some(names) = comparison.entry(&path, nids)? {
-            open.push((path, names.into_iter()));
-        }
-    }
+    walk([root(expected), root(found)], |path, _, nids| comparison.entry(path, nids))?;
     Ok(comparison.compared)
-}
-
-fn within(folder: &[u8], name: &[u8]) -> Vec<u8> {
-    if folder.is_empty() { name.to_vec() } else { [folder, b"/", name].concat() }
 }
 
 /// A pair: of the expected image, and of the found one.
 type Pair<T> = [T; 2];
 /// Names that both have, with their inodes.
-type Shared = Vec<(Box<[u8]>, Pair<u64>)>;
+type Shared = Below<Pair<u64>>;
 
 struct Comparison<'c> {
     images: Pair<&'c Image<'c>>,
     budgets: Pair<Budgets>,
+    unread: Unread,
     observer: &'c dyn Observer,
     /// Inodes of the one that are inodes of the other, where they have several names or are directories.
     same: HashMap<u64, u64>,
@@ -134,6 +128,9 @@ struct Comparison<'c> {
 impl Comparison<'_> {
     /// Compares two inodes of one name. Of directories, returns the names in them.
     fn entry(&mut self, path: &[u8], nids: Pair<u64>) -> Result<Option<Shared>, Difference> {
+        if self.observer.cancelled() {
+            return Err(Difference::Cancelled);
+        }
         // Not longer and longer, where directories never end.
         let shown = &path[..path.len().min(PATH_MAX)];
         let failed = |source| Difference::Image { path: shown.to_vec(), source };
@@ -239,7 +236,7 @@ impl Comparison<'_> {
         let open = |index: usize| self.images[index].content(inodes[index], &self.budgets[index].indexes);
         let failed = |source| Difference::Image { path: path.to_vec(), source };
         let found = match open(1) {
-            Err(erofs::Error::Compressed) => {
+            Err(erofs::Error::Compressed(_)) if self.unread == Unread::Count => {
                 self.compared.unread += 1;
                 return Ok(());
             }

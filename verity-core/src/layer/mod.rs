@@ -24,12 +24,13 @@ mod parents;
 mod pieces;
 mod pipeline;
 pub mod tar;
+mod walk;
 mod whiteout;
 
 use std::io::Read;
 
 pub use check::{Checked, check};
-pub use compare::{Compared, Difference, compare};
+pub use compare::{Compared, Difference, Unread, compare};
 pub use compression::Compression;
 #[cfg(feature = "oci")]
 pub(crate) use digest::Hasher;

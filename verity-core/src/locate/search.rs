@@ -243,8 +243,8 @@ impl<'s> Search<'s> {
                             lost(bad, state);
                         })?;
                     }
-                    Told::Extent(Extent { content, place: Place::Encoded(place) }) => {
-                        ledger.claim(&mut hit, Some(Part::Content), place, |hit, Span { state, .. }| {
+                    Told::Extent(Extent { content, place: Place::Encoded { bytes, .. } }) => {
+                        ledger.claim(&mut hit, Some(Part::Content), bytes, |hit, Span { state, .. }| {
                             hit.lose(content.clone(), state);
                             lost(content.clone(), state);
                         })?;

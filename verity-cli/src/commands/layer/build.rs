@@ -12,7 +12,7 @@ use verity_core::algorithm::Algorithm;
 use verity_core::block::BlockSize;
 use verity_core::erofs::write;
 use verity_core::fec::Roots;
-use verity_core::layer::{self, Digest, Error, Options};
+use verity_core::layer::{self, Digest, Error, Options, Unread};
 use verity_core::tree;
 
 use super::limits::{LimitArguments, TRUSTED_CONTENT, TRUSTED_NAMES};
@@ -36,7 +36,7 @@ A hard link to a file of another layer, '..' in a name, and whatever else other 
 docs/layer-format.md has the list.
 
 With --mkfs another program makes the image, for example a compressed one. It is run as COMMAND --tar=f -U UUID IMAGE, with a tar of the layer on standard \
-input, and what it made is read back and compared with the layer before it gets its tree. COMMAND is split at spaces. \
+input, and what it made is read back and compared with the layer, contents and all, before it gets its tree. It may compress by LZ4, DEFLATE or Zstandard. COMMAND is split at spaces. \
 The file is the same everywhere only if the program makes the same of the same input.
 
 Examples:
@@ -84,6 +84,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "COMMAND", value_parser = Mkfs::from_str, conflicts_with = "block_size", help_heading = "The image")]
     mkfs: Option<Mkfs>,
 
+    /// Take the program's word for the content of files that it compresses in a way that is not read here (LZMA)
+    #[arg(long, requires = "mkfs", help_heading = "The image")]
+    mkfs_unread: bool,
+
     /// Put parity behind the tree, of so many bytes in each codeword, 2 to 24 [default: no parity]
     #[arg(long, value_name = "ROOTS", value_parser = values::roots, help_heading = "Forward error correction")]
     fec_roots: Option<Roots>,
@@ -124,15 +128,16 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
         failure(&error, output.path(), |error| output.cannot_write(error))
             .within(format_args!("layer {:?}", arguments.layer))
     };
-    let built = match &arguments.mkfs {
-        None => layer::build(source, output.file(), &options).map_err(failed)?,
+    let (built, unread) = match &arguments.mkfs {
+        None => (layer::build(source, output.file(), &options).map_err(failed)?, 0),
         Some(mkfs) => {
             // What the layer is to say: an image of it that is made here, and goes when it was compared.
             let file = scratch_beside(output.path())?;
             let mut plain = options.clone();
             plain.roots = None;
             let built = layer::build(source, &file, &plain).map_err(failed)?;
-            mkfs.make(mkfs::Layer { file: &file, built, options: &options }, &output)?
+            let unread = if arguments.mkfs_unread { Unread::Count } else { Unread::Refuse };
+            mkfs.make(mkfs::Layer { file: &file, built, options: &options, unread }, &output)?
         }
     };
     output.publish()?;
@@ -143,6 +148,9 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
             "{} extended attributes were left out: Linux has none of their kinds",
             built.dropped_xattrs
         ));
+    }
+    if unread > 0 {
+        session.note(&format!("the content of {unread} files was not compared with the layer: it is compressed in a way that is not read here"));
     }
     let built = Built { layer: arguments.layer.clone(), output: arguments.output.clone(), built };
     session.print(

@@ -50,7 +50,7 @@ Examples:
 #[command(disable_help_flag = true, after_long_help = HELP)]
 #[command(override_usage = "verity layer extract [OPTIONS] <LAYER> [ROOT_HASH] <OUTPUT>")]
 pub(crate) struct Arguments {
-    /// The layer: a file or a block device that begins with an uncompressed EROFS image
+    /// The layer: a file or a block device that begins with an EROFS image
     layer: PathBuf,
 
     #[command(flatten)]
@@ -193,9 +193,7 @@ fn bad_image(layer: &Path, error: &erofs::Error) -> Failure {
     }
     .unwrap_or_else(|| Failure::new(Code::General, error))
     .within(format_args!("layer {layer:?}"))
-    .hint(
-        "give a layer as 'verity layer build' makes it: an uncompressed EROFS image with its tree behind it",
-    )
+    .hint("give a layer as 'verity layer build' makes it: an EROFS image with its tree behind it")
 }
 
 /// The failure that an error is.

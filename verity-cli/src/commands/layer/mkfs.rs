@@ -13,10 +13,10 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use verity_core::block::BlockSize;
-use verity_core::erofs::Image;
+use verity_core::erofs::{self, Image};
 use verity_core::geometry::{Geometry, HashArea};
 use verity_core::io::{Storage, WriteAt};
-use verity_core::layer::{self, Difference, ExportError, Options, compare, export_as_it_is};
+use verity_core::layer::{self, Difference, ExportError, Options, Unread, compare, export_as_it_is};
 use verity_core::params::Params;
 use verity_core::superblock::Superblock;
 use verity_core::tree;
@@ -58,12 +58,14 @@ pub(super) struct Layer<'a> {
     pub(super) file: &'a File,
     pub(super) built: layer::Built,
     pub(super) options: &'a Options<'a>,
+    /// What becomes of files that the program compresses in a way that is not read here.
+    pub(super) unread: Unread,
 }
 
 impl Mkfs {
-    /// Lets the program make the image, and puts tree and parity behind it.
-    pub(super) fn make(&self, layer: Layer<'_>, output: &NewFile) -> Result<layer::Built, Failure> {
-        let Layer { file, mut built, options } = layer;
+    /// Lets the program make the image, and puts tree and parity behind it. Returns also of how many files the content was not compared.
+    pub(super) fn make(&self, layer: Layer<'_>, output: &NewFile) -> Result<(layer::Built, u64), Failure> {
+        let Layer { file, mut built, options, unread } = layer;
         self.run(file, &built, output, options)?;
         let made = output.file();
         let size = made.metadata().map_err(|error| self.failed(plain(&error)))?.len();
@@ -88,7 +90,7 @@ impl Mkfs {
                 .hint("give it -b4096: larger blocks are larger than a page on most machines")
         })?;
         let expected = Image::open(file, built.image.size).map_err(|error| self.failed(error))?;
-        let compared = compare(&expected, &image, &options.limits, options.engine.observer)
+        let compared = compare(&expected, &image, &options.limits, unread, options.engine.observer)
             .map_err(|difference| self.differs(&difference))?;
         let uuid = image.superblock().uuid;
         drop(image);
@@ -127,7 +129,7 @@ impl Mkfs {
         built.uuid = uuid;
         (built.params, built.geometry) = (params, geometry);
         built.parity = parity.map(|parity| parity.places);
-        Ok(built)
+        Ok((built, compared.unread))
     }
 
     /// Runs the program. It gets the layer as a tar that every program reads in one way, and not the bytes that came in.
@@ -193,12 +195,16 @@ impl Mkfs {
     }
 
     fn differs(&self, difference: &Difference) -> Failure {
-        if matches!(difference, Difference::Cancelled) {
-            return engine::failure(&tree::Error::Cancelled, |_| String::new());
+        match difference {
+            Difference::Cancelled => engine::failure(&tree::Error::Cancelled, |_| String::new()),
+            Difference::Image { source: erofs::Error::Compressed(_), .. } => self
+                .failed(format_args!("what it made cannot be compared with the layer: {difference}"))
+                .code(Code::Refused)
+                .hint("give it -zlz4hc, -zdeflate or -zzstd; with --mkfs-unread its word is taken for what is in such files"),
+            _ => self.failed(format_args!("what it made is not the layer: {difference}")).code(Code::Refused).hint(
+                "leave out options that change or drop what is in the layer (-T, -x, --all-root, -Eforce-inode-compact, -Efragments of a tar and the like)",
+            ),
         }
-        self.failed(format_args!("what it made is not the layer: {difference}")).code(Code::Refused).hint(
-            "leave out options that change or drop what is in the layer (-T, -x, --all-root, -Eforce-inode-compact and the like)",
-        )
     }
 
     fn failed(&self, problem: impl std::fmt::Display) -> Failure {

@@ -12,6 +12,7 @@ use places::Places;
 
 use super::Limits;
 use super::tar::{self, EntryKind, Text};
+use super::walk::walk;
 use super::whiteout::{Marker, Whiteouts, marker};
 use crate::erofs::write::Attributes;
 use crate::erofs::{self, Budget, FileKind, Image, Inode, Names};
@@ -114,7 +115,7 @@ pub fn export(
     limits: &Limits,
     observer: &dyn Observer,
 ) -> Result<Exported, ExportError> {
-    walk(image, out, limits, Form::Layer, observer)
+    write_tar(image, out, limits, Form::Layer, observer)
 }
 
 /// Writes all that is in an image as a tar of the same files, for programs that make images of tars: whiteouts and opaque directories stay
@@ -128,7 +129,7 @@ pub fn export_as_it_is(
     limits: &Limits,
     observer: &dyn Observer,
 ) -> Result<Exported, ExportError> {
-    walk(image, out, limits, Form::AsItIs, observer)
+    write_tar(image, out, limits, Form::AsItIs, observer)
 }
 
 /// What the tar is for.
@@ -140,7 +141,7 @@ enum Form {
     AsItIs,
 }
 
-fn walk(
+fn write_tar(
     image: &Image<'_>,
     out: impl Write,
     limits: &Limits,
@@ -160,26 +161,7 @@ fn walk(
         expanded: 0,
         exported: Exported::default(),
     };
-    // Directories that are listed, each with the names that are left.
-    let mut open = Vec::new();
-    let root = image.superblock().root_nid.into();
-    if let Some(names) = export.add(b"", (root, root))? {
-        open.push((Vec::new(), root, names.into_iter()));
-    }
-    while let Some((folder, number, names)) = open.last_mut() {
-        if observer.cancelled() {
-            return Err(ExportError::Cancelled);
-        }
-        let Some((name, nid)) = names.next() else {
-            open.pop();
-            continue;
-        };
-        let path: Vec<u8> =
-            if folder.is_empty() { name.to_vec() } else { [&folder[..], b"/", &name].concat() };
-        if let Some(names) = export.add(&path, (*number, nid))? {
-            open.push((path, nid, names.into_iter()));
-        }
-    }
+    walk(image.superblock().root_nid.into(), |path, folder, nid| export.add(path, (folder, nid)))?;
     export.out.finish().map_err(ExportError::Write)?;
     Ok(export.exported)
 }
@@ -234,6 +216,9 @@ struct Export<'e, W> {
 impl<W: Write> Export<'_, W> {
     /// Adds an inode by one of its names, in a folder. Returns what is in it, if it is a directory.
     fn add(&mut self, path: &[u8], (folder, nid): (u64, u64)) -> Result<Option<Names>, ExportError> {
+        if self.observer.cancelled() {
+            return Err(ExportError::Cancelled);
+        }
         if path.len() > PATH_MAX {
             // Not longer and longer, where directories never end.
             return Err(entry(&path[..PATH_MAX], "has a path of more than 4095 bytes"));
