@@ -19,7 +19,7 @@ fuzz() {
         --target "$host" --target-dir "${CARGO_TARGET_DIR:-target}/fuzz"
     # As many at once as there are processors: each has one thread.
     set -m
-    trap stop_fuzzing EXIT
+    trap stop_jobs EXIT
     local running=0 result=0
     for target in "${targets[@]}"; do
         if ((running == $(nproc))); then
@@ -48,12 +48,4 @@ fuzz_target() {
         die "$1 crashed; the input is $cache/fuzz/crash-$1-*"
     }
     printf 'test fuzz %s ... ok (%s)\n' "$1" "$(sed -n 's/^Done \([0-9]* runs\).*/\1/p' "$log")"
-}
-
-# An interrupted run leaves no fuzzer behind: each job is a process group of its own.
-stop_fuzzing() {
-    local job
-    for job in $(jobs -p); do
-        kill -- "-$job" 2>/dev/null || true
-    done
 }

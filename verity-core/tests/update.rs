@@ -94,14 +94,23 @@ fn comparing_finds_the_blocks_that_changed() {
 fn a_rotten_tree_is_not_taken_over() {
     let mut old = Fixture::small(300);
     let options = Options::default();
-    for level in 0..3 {
-        let at = usize::try_from(old.geometry.hash_block_offset(level, 0)).unwrap();
+    // The last leaf block, too: what is before it could have been written by then.
+    let last = old.geometry.levels()[0].blocks - 1;
+    for (level, block) in [(0, 0), (0, last), (1, 0), (2, 0)] {
+        let at = usize::try_from(old.geometry.hash_block_offset(level, block)).unwrap();
         old.hash[at] ^= 1;
         let before = Old { hash: &old.hash, geometry: &old.geometry, root: &old.root };
         let hash = MemoryDevice::default();
         let result =
             tree::update(&old.data, &hash, &old.params, &old.geometry, &before, &[0..1, 7..9], &options);
         assert!(matches!(result, Err(Error::OldTree(_))), "level {level}: {result:?}");
+        // In place it stays as it was, whatever comes before the bad block.
+        let hash = MemoryDevice::new(old.hash.clone());
+        let ranges = [0..1, 153_599..153_600];
+        let result =
+            tree::update_in_place(&old.data, &hash, &old.params, &old.geometry, &old.root, &ranges, &options);
+        assert!(matches!(result, Err(Error::OldTree(_))), "level {level}: {result:?}");
+        assert!(hash.into_bytes() == old.hash, "level {level}");
         old.hash[at] ^= 1;
     }
 }

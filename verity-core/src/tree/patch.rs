@@ -15,8 +15,11 @@ use super::{Device, Error, Options};
 use crate::geometry::Geometry;
 use crate::io::usize_of;
 
-/// Changed data in one job, at most, but for the last hash block's: a core has some time with it, and others can have the rest.
+/// Changed data in one job, but for the last hash block's: a core has some time with it, and others can have the rest.
 const JOB_BYTES: u64 = 1024 * 1024;
+
+/// With more jobs of either kind than that they get larger: each takes some memory.
+const MOST_JOBS: u64 = 16 * 1024;
 
 /// Shorter runs are read without asking whether they are holes.
 const ASKED_FROM: u64 = 16;
@@ -103,21 +106,36 @@ impl<'a> Patch<'a> {
         self.put(first, leaves)
     }
 
-    /// Splits the old leaf level, so that jobs have some work each, whatever it consists of.
+    /// Splits the old leaf level, or those parts of it in which something changes, so that jobs have some work each, whatever they consist of.
     fn jobs(&self, blocks: u64) -> Vec<Range<u64>> {
         let params = self.builder.params;
         let per_block = params.digests_per_block();
-        let most = Children { block_size: params.hash_block_size, ..self.data }.per_read() as u64;
+        let leaves = Children { block_size: params.hash_block_size, ..self.data };
+        let most = (leaves.per_read() as u64).max(blocks / MOST_JOBS);
         let most_dirty = (JOB_BYTES / params.data_block_size.as_u64()).max(1);
+        let most_dirty = most_dirty.max(self.dirty.len() / MOST_JOBS);
         let mut jobs = Vec::new();
-        let (mut start, mut dirty) = (0, 0);
-        for end in 1..=blocks {
-            let children = self.dirty.within((end - 1) * per_block..end * per_block);
-            dirty += children.map(|run| run.end - run.start).sum::<u64>();
-            if end == blocks || end - start == most || dirty >= most_dirty {
-                jobs.push(start..end);
-                (start, dirty) = (end, 0);
+        let mut start = 0;
+        while start < blocks {
+            let first_dirty = self.dirty_leaves.within(start..blocks).next().map_or(blocks, |run| run.start);
+            if self.write == Write::Changed {
+                start = first_dirty;
             }
+            let mut end = blocks.min(start + most);
+            if first_dirty < end {
+                let all = end;
+                let mut dirty = 0;
+                end = first_dirty;
+                while end < all && dirty < most_dirty {
+                    let children = self.dirty.within(end * per_block..(end + 1) * per_block);
+                    dirty += children.map(|run| run.end - run.start).sum::<u64>();
+                    end += 1;
+                }
+            }
+            if start < end {
+                jobs.push(start..end);
+            }
+            start = end;
         }
         jobs
     }

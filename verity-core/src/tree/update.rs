@@ -63,8 +63,8 @@ pub fn update(
 
 /// As [`update`], over the old tree itself, whose place and size stay the same.
 ///
-/// The whole old tree is checked against `root` first. What does not change is then left as it is, and what lies on the way from a
-/// changed block to the root is read a second time without another check: nobody else may write to `hash` meanwhile.
+/// The whole old tree is checked against `root` before the first byte is written. What does not change is then left as it is, and what lies above the
+/// leaf level on the way from a changed block to the root is read a second time without another check: nobody else may write to `hash` meanwhile.
 ///
 /// A cut in the middle leaves neither tree: put a journal behind `hash` where that matters.
 ///
@@ -131,30 +131,39 @@ fn take_levels(builder: &Builder<'_>, old: &Old<'_>, mode: Write, dirty: &Runs) 
     };
     let nothing: Vec<u8> = Vec::new();
     let tree = Tree::new(&nothing, old.hash, params, old.geometry, old.root)?;
-    // One finding is enough to refuse.
-    let collector = Collector::new(1);
-    if let Some(top) = tree.check_top(&collector)? {
-        let levels = old.geometry.levels().len();
-        let patch = Patch::new(builder, dirty, mode);
-        if levels == 1 {
-            patch.single(top)?;
-        } else {
+    let levels = old.geometry.levels().len();
+    let top = sound(|collector| {
+        let top = tree.check_top(collector)?.unwrap_or_default();
+        if levels > 1 {
             copy(levels - 1, 0, &top)?;
         }
-        for level in (2..levels).rev() {
-            let all = Runs::all(old.geometry.digests_in(level));
-            let jobs = all.jobs(tree.children(level).per_job(options.threads));
-            let take = |(): &mut (), first, blocks: &mut [u8]| copy(level - 1, first, blocks);
-            tree.check_jobs(level, &jobs, &collector, options, &|| (), &take)?;
-        }
-        if levels > 1 {
-            patch.run(&tree, old.geometry, &collector, options)?;
-        }
+        Ok(top)
+    })?;
+    for level in (2..levels).rev() {
+        let all = Runs::all(old.geometry.digests_in(level));
+        let jobs = all.jobs(tree.children(level).per_job(options.threads));
+        let take = |(): &mut (), first, blocks: &mut [u8]| copy(level - 1, first, blocks);
+        sound(|collector| tree.check_jobs(level, &jobs, collector, options, &|| (), &take))?;
     }
+    let patch = Patch::new(builder, dirty, mode);
+    if levels == 1 {
+        patch.single(top)?;
+    } else {
+        if mode == Write::Changed {
+            let all = Runs::all(leaves.blocks);
+            sound(|collector| tree.check_children(1, &all, collector, options))?;
+        }
+        sound(|collector| patch.run(&tree, old.geometry, collector, options))?;
+    }
+    Ok(leaves.blocks * params.digests_per_block())
+}
+
+/// Does some checking of the old tree, of which one finding is enough to refuse.
+fn sound<T>(check: impl FnOnce(&Collector<'_>) -> Result<T, Error>) -> Result<T, Error> {
+    let collector = Collector::new(1);
+    let result = check(&collector)?;
     let finding = collector.into_report().findings.pop();
-    finding.map_or(Ok(leaves.blocks * params.digests_per_block()), |finding| {
-        Err(Error::OldTree(Box::new(finding)))
-    })
+    finding.map_or(Ok(result), |finding| Err(Error::OldTree(Box::new(finding))))
 }
 
 /// The children of `level` that are new because data was added or, where children are gone, the last one, with which
