@@ -224,6 +224,33 @@ fn loops_and_depth_end() {
     assert!(matches!(layout.images(), Err(Error::TooMany { .. })));
 }
 
+/// The members of a descriptor, without their names.
+fn by_position(descriptor: &str) -> String {
+    let [media_type, digest, size] = ["mediaType", "digest", "size"]
+        .map(|name| serde_json::from_str::<serde_json::Value>(descriptor).unwrap()[name].take());
+    format!("[{media_type},{digest},{size},null,null,null,null,null]")
+}
+
+#[test]
+fn a_configuration_has_names_for_its_members() {
+    let layout = Layout::new();
+    let error = |config: &str| {
+        let config = layout.put(CONFIG, config.as_bytes(), "");
+        let manifest = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[]}}"#);
+        layout.index(&[layout.put(MANIFEST, manifest.as_bytes(), "")]);
+        layout.images().map(drop).map_err(|error| error.to_string())
+    };
+    assert_eq!(error(r#"{"rootfs":{"type":"layers","diff_ids":[]}}"#), Ok(()));
+    for config in [
+        r#"{"rootfs":["layers",[]]}"#,
+        r#"{"rootfs":{"type":"layers","diff_ids":[]},"config":[{"a":"b"}]}"#,
+        r#"["linux","amd64",null,null,{"type":"layers","diff_ids":[]}]"#,
+    ] {
+        let error = error(config).unwrap_err();
+        assert!(error.contains("invalid type: sequence"), "{config}: {error}");
+    }
+}
+
 #[test]
 fn documents_are_what_they_are_said_to_be() {
     let layout = Layout::new();
@@ -256,6 +283,15 @@ fn documents_are_what_they_are_said_to_be() {
         ),
         (format!(r#"{{"schemaVersion":2,"config":{config}}}"#), "layers"),
         ("[]".to_owned(), "invalid type"),
+        // What `serde` would take for the same, member by member.
+        (
+            format!(r#"{{"schemaVersion":2,"config":{},"layers":[]}}"#, by_position(&config)),
+            "invalid type: sequence",
+        ),
+        (
+            format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{}]}}"#, by_position(&layer)),
+            "invalid type: sequence",
+        ),
         ("{".to_owned(), "EOF"),
     ] {
         let error = problem(manifest(&text));

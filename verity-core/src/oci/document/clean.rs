@@ -6,14 +6,14 @@
 use std::fmt;
 use std::ops::Range;
 
-use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserializer, Serialize};
 
 use crate::oci::error::clip;
 
 /// Members whose own members are remarks, with any names that their writers like.
 const FREE: [&str; 4] = ["annotations", "Annotations", "Labels", "labels"];
-/// Lists that Go writes as null if they are empty.
+/// Members that are lists. Go writes those as null that are empty.
 const LISTS: [&str; 5] = ["manifests", "layers", "diff_ids", "RepoTags", "Layers"];
 /// Members that mean the same to all readers, and are not read here.
 const UNREAD: [&str; 4] = ["urls", "data", "os.version", "os.features"];
@@ -22,11 +22,17 @@ const UNREAD: [&str; 4] = ["urls", "data", "os.version", "os.features"];
 /// descriptors have fewer.
 pub(super) const VALUES_MAX: usize = 200_000;
 
-/// Checks a document, and answers what it says in the members `known`.
-pub(super) fn clean(bytes: &[u8], known: &'static [&'static str]) -> serde_json::Result<Vec<u8>> {
+/// Checks a document, and answers what it says in the members `known`. One that `is_list` is a list of objects.
+///
+/// No other lists are left than those that are expected: `serde` fills structures from them, member by member, and no other reader does.
+pub(super) fn clean(
+    bytes: &[u8],
+    known: &'static [&'static str],
+    is_list: bool,
+) -> serde_json::Result<Vec<u8>> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let mut clean = Clean { known, names: Names::default(), text: Vec::new(), values: 0 };
-    Value { clean: &mut clean, is_read: true, is_free: false }.deserialize(&mut deserializer)?;
+    Value { clean: &mut clean, is_read: true, is_free: false, is_list }.deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(clean.text)
 }
@@ -96,6 +102,8 @@ struct Value<'c> {
     is_read: bool,
     /// Whether the members are remarks.
     is_free: bool,
+    /// Whether it may be a list, if it is read.
+    is_list: bool,
 }
 
 /// What a value was.
@@ -139,9 +147,10 @@ impl Value<'_> {
             self.clean.write(name)?;
             self.clean.text.push(b':');
         }
-        let value = Value { clean: self.clean, is_read, is_free: FREE.contains(&name) };
+        let (is_free, is_list) = (FREE.contains(&name), LISTS.contains(&name) && !is_free);
+        let value = Value { clean: self.clean, is_read, is_free, is_list };
         if access.next_value_seed(value)? == Found::Null && is_read {
-            if LISTS.contains(&name) {
+            if is_list {
                 let text = &mut self.clean.text;
                 text.truncate(text.len() - b"null".len());
                 text.extend(b"[]");
@@ -200,9 +209,12 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut access: A) -> Result<Found, A::Error> {
+        if self.is_read && !self.is_list {
+            return Err(A::Error::invalid_type(Unexpected::Seq, &"an object or a single value"));
+        }
         self.open(b'[');
         loop {
-            let value = Value { clean: self.clean, is_read: self.is_read, is_free: false };
+            let value = Value { clean: self.clean, is_read: self.is_read, is_free: false, is_list: false };
             if access.next_element_seed(value)?.is_none() {
                 break;
             }
@@ -244,7 +256,7 @@ mod tests {
 
     fn cleaned(text: &str) -> String {
         let known = &["layers", "manifests", "annotations", "subject", "urls", "size"];
-        String::from_utf8(clean(text.as_bytes(), known).unwrap()).unwrap()
+        String::from_utf8(clean(text.as_bytes(), known, text.starts_with('[')).unwrap()).unwrap()
     }
 
     #[test]
@@ -253,7 +265,7 @@ mod tests {
             "null",
             "[]",
             "{}",
-            r#"[1,-1,1.5,true,null,"a\"\\\u001b\né",[],[[]],{}]"#,
+            r#"[1,-1,1.5,true,null,"a\"\\\u001b\né",{"layers":[]},{}]"#,
             r#"{"layers":[{"size":18446744073709551615},{"subject":{"layers":[]}}],"size":false}"#,
             r#"{"annotations":{"A":"1","a":"2","":"3"},"subject":{"annotations":{}}}"#,
         ] {
@@ -267,13 +279,26 @@ mod tests {
             (r#"{"x":{"layers":[]},"layers":[],"y":1}"#, r#"{"layers":[]}"#),
             (r#"{"size":null,"layers":[{"x":1}, null],"x":null}"#, r#"{"layers":[{},null]}"#),
             (r#"{"layers":null,"manifests":null,"subject":null}"#, r#"{"layers":[],"manifests":[]}"#),
-            (
-                r#"{"annotations":{"a":null,"b":"1","layers":null}}"#,
-                r#"{"annotations":{"b":"1","layers":[]}}"#,
-            ),
-            (r#"{"urls":[1],"size":1}"#, r#"{"size":1}"#),
+            (r#"{"annotations":{"a":null,"b":"1","layers":null}}"#, r#"{"annotations":{"b":"1"}}"#),
+            (r#"{"urls":[1],"x":[[]],"size":1}"#, r#"{"size":1}"#),
         ] {
             assert_eq!(cleaned(text), clean);
+        }
+    }
+
+    #[test]
+    fn lists_are_where_they_are_expected() {
+        for text in [
+            "[]",
+            r#"{"subject":[]}"#,
+            r#"{"size":[1]}"#,
+            r#"{"layers":[[]]}"#,
+            r#"{"layers":[{"subject":[1]}]}"#,
+            r#"{"annotations":{"layers":[]}}"#,
+        ] {
+            let known = &["layers", "annotations", "subject", "size"];
+            let error = clean(text.as_bytes(), known, false).unwrap_err().to_string();
+            assert!(error.starts_with("invalid type: sequence, expected an object"), "{text}: {error}");
         }
     }
 
@@ -281,7 +306,7 @@ mod tests {
     fn no_more_is_read_than_can_be_kept() {
         let clean = |count: usize| {
             let (passed, read) = ("1,".repeat(300_000), "1,".repeat(count));
-            clean(format!(r#"{{"x":[{passed}1],"layers":[{read}1]}}"#).as_bytes(), &["layers"])
+            clean(format!(r#"{{"x":[{passed}1],"layers":[{read}1]}}"#).as_bytes(), &["layers"], false)
         };
         // The document and the list are values, too.
         assert!(clean(VALUES_MAX - 3).is_ok());
