@@ -252,6 +252,25 @@ fn a_configuration_has_names_for_its_members() {
 }
 
 #[test]
+fn remarks_that_are_null_are_empty() {
+    let layout = Layout::new();
+    let names = r#"{"layers":null,"RepoTags":null,"x":null,"y":"z"}"#;
+    let config = format!(r#"{{"config":{{"Labels":{names}}},"rootfs":{{"type":"layers","diff_ids":null}}}}"#);
+    let config = layout.put(CONFIG, config.as_bytes(), "");
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"config":{config},"layers":null,"annotations":{names},"subject":null}}"#
+    );
+    layout.index(&[layout.put(MANIFEST, manifest.as_bytes(), "")]);
+    let found = layout.images().unwrap();
+    let [image] = &found.images[..] else { panic!("{found:?}") };
+    let expected = [("RepoTags", ""), ("layers", ""), ("x", ""), ("y", "z")];
+    for found in [&image.annotations, &image.config.labels] {
+        assert!(found.iter().map(|(name, value)| (&**name, &**value)).eq(expected), "{found:?}");
+    }
+    assert!(image.layers.is_empty() && image.subject.is_none());
+}
+
+#[test]
 fn documents_are_what_they_are_said_to_be() {
     let layout = Layout::new();
     let problem = |entry: String| {

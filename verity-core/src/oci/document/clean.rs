@@ -147,15 +147,18 @@ impl Value<'_> {
             self.clean.write(name)?;
             self.clean.text.push(b':');
         }
-        let (is_free, is_list) = (FREE.contains(&name), LISTS.contains(&name) && !is_free);
-        let value = Value { clean: self.clean, is_read, is_free, is_list };
+        let is_list = LISTS.contains(&name) && !is_free;
+        let value = Value { clean: self.clean, is_read, is_free: FREE.contains(&name), is_list };
         if access.next_value_seed(value)? == Found::Null && is_read {
-            if is_list {
-                let text = &mut self.clean.text;
-                text.truncate(text.len() - b"null".len());
-                text.extend(b"[]");
-            } else {
-                self.clean.text.truncate(before);
+            let text = &mut self.clean.text;
+            // Go's readers leave what is null as it is made: empty.
+            let empty = if is_free { Some("\"\"") } else { is_list.then_some("[]") };
+            match empty {
+                Some(empty) => {
+                    text.truncate(text.len() - b"null".len());
+                    text.extend(empty.as_bytes());
+                }
+                None => text.truncate(before),
             }
         }
         Ok(meant)
@@ -279,7 +282,10 @@ mod tests {
             (r#"{"x":{"layers":[]},"layers":[],"y":1}"#, r#"{"layers":[]}"#),
             (r#"{"size":null,"layers":[{"x":1}, null],"x":null}"#, r#"{"layers":[{},null]}"#),
             (r#"{"layers":null,"manifests":null,"subject":null}"#, r#"{"layers":[],"manifests":[]}"#),
-            (r#"{"annotations":{"a":null,"b":"1","layers":null}}"#, r#"{"annotations":{"b":"1"}}"#),
+            (
+                r#"{"annotations":{"a":null,"b":"1","layers":null}}"#,
+                r#"{"annotations":{"a":"","b":"1","layers":""}}"#,
+            ),
             (r#"{"urls":[1],"x":[[]],"size":1}"#, r#"{"size":1}"#),
         ] {
             assert_eq!(cleaned(text), clean);
