@@ -64,6 +64,14 @@ impl Layout {
         fs::write(self.0.path().join("index.json"), index(entries)).unwrap();
     }
 
+    /// What is read of an image without layers that has this configuration.
+    fn configured(&self, config: &str) -> Result<(), String> {
+        let config = self.put(CONFIG, config.as_bytes(), "");
+        let manifest = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[]}}"#);
+        self.index(&[self.put(MANIFEST, manifest.as_bytes(), "")]);
+        self.images().map(drop).map_err(|error| error.to_string())
+    }
+
     fn open(&self, reference: Option<Reference>) -> Result<Box<dyn Source>, Error> {
         open(&ImageName::OciLayout { dir: self.0.path().to_owned(), reference })
     }
@@ -234,20 +242,39 @@ fn by_position(descriptor: &str) -> String {
 #[test]
 fn a_configuration_has_names_for_its_members() {
     let layout = Layout::new();
-    let error = |config: &str| {
-        let config = layout.put(CONFIG, config.as_bytes(), "");
-        let manifest = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[]}}"#);
-        layout.index(&[layout.put(MANIFEST, manifest.as_bytes(), "")]);
-        layout.images().map(drop).map_err(|error| error.to_string())
-    };
-    assert_eq!(error(r#"{"rootfs":{"type":"layers","diff_ids":[]}}"#), Ok(()));
+    assert_eq!(layout.configured(r#"{"rootfs":{"type":"layers","diff_ids":[]}}"#), Ok(()));
     for config in [
         r#"{"rootfs":["layers",[]]}"#,
         r#"{"rootfs":{"type":"layers","diff_ids":[]},"config":[{"a":"b"}]}"#,
         r#"["linux","amd64",null,null,{"type":"layers","diff_ids":[]}]"#,
     ] {
-        let error = error(config).unwrap_err();
+        let error = layout.configured(config).unwrap_err();
         assert!(error.contains("invalid type: sequence"), "{config}: {error}");
+    }
+}
+
+#[test]
+fn paths_that_differ_in_case_are_others() {
+    let layout = Layout::new();
+    let read = |settings: &str| {
+        layout
+            .configured(&format!(r#"{{"config":{{{settings}}},"rootfs":{{"type":"layers","diff_ids":[]}}}}"#))
+    };
+    for settings in [
+        r#""Volumes":{"/Data":{},"/data":{}}"#,
+        r#""ExposedPorts":{"80/tcp":{},"80/TCP":{}}"#,
+        r#""Labels":{"a":"1","A":"2"}"#,
+    ] {
+        assert_eq!(read(settings), Ok(()), "{settings}");
+    }
+    for settings in [
+        r#""Volumes":{"/data":{},"/data":{}}"#,
+        r#""Volumes":{"/data":{"a":1,"A":2}}"#,
+        r#""Volumes":{},"volumes":{}"#,
+        r#""Volumes":{},"User":"","user":"root""#,
+    ] {
+        let error = read(settings).unwrap_err();
+        assert!(error.contains("comes twice"), "{settings}: {error}");
     }
 }
 

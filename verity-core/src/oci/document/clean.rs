@@ -11,8 +11,8 @@ use serde::{Deserializer, Serialize};
 
 use crate::oci::error::clip;
 
-/// Members whose own members are remarks, with any names that their writers like.
-const FREE: [&str; 4] = ["annotations", "Annotations", "Labels", "labels"];
+/// Members whose own members have any names that their writers like: remarks, paths, ports. Go reads them as maps, in which case matters.
+const FREE: [&str; 6] = ["annotations", "Annotations", "Labels", "labels", "Volumes", "ExposedPorts"];
 /// Members that are lists. Go writes those as null that are empty.
 const LISTS: [&str; 5] = ["manifests", "layers", "diff_ids", "RepoTags", "Layers"];
 /// Members that mean the same to all readers, and are not read here.
@@ -68,7 +68,7 @@ struct Names {
 }
 
 impl Names {
-    /// Adds a name. In remarks only equal names are the same.
+    /// Adds a name. Of those that are free only equal ones are the same.
     fn add(&mut self, name: &str, is_free: bool) -> &str {
         let start = self.text.len();
         if is_free {
@@ -100,7 +100,7 @@ struct Value<'c> {
     clean: &'c mut Clean,
     /// Whether it is read here: it is a known member, and among others like that. What is in others is nobody's business.
     is_read: bool,
-    /// Whether the members are remarks.
+    /// Whether the members have any names: they are remarks, or nothing that is read.
     is_free: bool,
     /// Whether it may be a list, if it is read.
     is_list: bool,
