@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::Range;
 
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Unexpected, Visitor};
-use serde::{Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::oci::error::clip;
 
@@ -227,13 +227,22 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut access: A) -> Result<Found, A::Error> {
+        let mut next = access.next_key_seed(Name)?;
+        if next == Some(None) {
+            let number: String = access.next_value()?;
+            if self.is_read {
+                self.clean.text.extend(number.as_bytes());
+            }
+            return Ok(Found::Something);
+        }
         self.open(b'{');
         let (first, start) = (self.clean.names.spans.len(), self.clean.names.text.len());
         let mut misspelt = None;
-        while let Some(name) = access.next_key::<String>()? {
+        while let Some(name) = next.flatten() {
             if let Some(meant) = self.member(&name, &mut access)? {
                 misspelt = misspelt.or(Some((clip(&name), meant)));
             }
+            next = access.next_key_seed(Name)?;
         }
         if let Some(name) = self.clean.names.twice(first) {
             let name = clip(name);
@@ -253,8 +262,40 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 }
 
+/// The name of a member of an object. There is none where it is a number: `serde_json` shows some as objects with one member if any crate of the program
+/// turns its feature `arbitrary_precision` on. That member's name is a string and nothing else; those in a document could be something else to it.
+struct Name;
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = Option<String>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<String>, D::Error> {
+        deserializer.deserialize_option(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Name {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<String>, D::Error> {
+        String::deserialize(deserializer).map(Some)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Option<String>, E> {
+        Ok(None)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::iter;
+
+    use serde::de::value::MapDeserializer;
+
     use super::*;
 
     fn cleaned(text: &str) -> String {
@@ -306,6 +347,21 @@ mod tests {
             let error = clean(text.as_bytes(), known, false).unwrap_err().to_string();
             assert!(error.starts_with("invalid type: sequence, expected an object"), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn numbers_may_be_shown_as_objects() {
+        let name = "$serde_json::private::Number";
+        // As the library does it, in features that this one has not.
+        let number = MapDeserializer::<_, serde_json::Error>::new(iter::once((name, "1.50")));
+        let mut clean = Clean { known: &[], names: Names::default(), text: Vec::new(), values: 0 };
+        let value = Value { clean: &mut clean, is_read: true, is_free: false, is_list: false };
+        assert!(value.deserialize(number).unwrap() == Found::Something);
+        assert_eq!(clean.text, b"1.50");
+        // Nobody can write one.
+        let text = format!(r#"{{"annotations":{{"{name}":"1"}},"size":1.5}}"#);
+        assert_eq!(cleaned(&text), text);
+        assert_eq!(cleaned(&format!(r#"{{"size":{{"{name}":"1"}}}}"#)), r#"{"size":{}}"#);
     }
 
     #[test]
