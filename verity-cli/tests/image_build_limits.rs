@@ -48,6 +48,41 @@ fn too_many_layers_are_refused_before_the_first_is_made() {
     }
 }
 
+/// What is made of a document that is just read has some members more.
+#[test]
+fn more_values_than_are_read_are_refused_before_the_first_layer_is_made() {
+    let sandbox = Sandbox::new();
+    let image = Layout::new(&sandbox, "src").image("amd64", &[&tar(1, &[1000])]);
+    let mut manifest = document(&sandbox.path("src"), &image);
+    let mut remarks = |count: usize| {
+        let remarks: serde_json::Map<_, _> = (0..count).map(|n| (format!("{n:x}"), json!(""))).collect();
+        manifest["annotations"] = remarks.into();
+        let mut layout = Layout::new(&sandbox, "src");
+        let image = layout.blob(MANIFEST, manifest.to_string().as_bytes());
+        layout.list("app", &image);
+        sandbox.verity("image build --quiet oci:src:app oci:dst --fec-roots 2")
+    };
+    let run = remarks(199_978);
+    // The source itself is read.
+    assert!(sandbox.verity("image inspect oci:src:app").success().contains("linux/amd64"));
+    assert_eq!((run.code, run.stdout.as_str()), (Some(1), ""), "{run:?}");
+    for part in [
+        "nobody would read the manifest made of image sha256:",
+        "more than 200000 values",
+        "hint: make an image",
+    ] {
+        assert!(run.stderr.contains(part), "{part}: {run:?}");
+    }
+    assert!(!sandbox.path("dst").exists());
+    // And what is built is read: document, version, types (2), configuration (4), subject (4), layers (1), one layer (4), its annotations (10) and those of the manifest (1 and theirs).
+    let most = 200_000 - 28;
+    for (count, code) in [(most + 1, 1), (most, 0)] {
+        let run = remarks(count);
+        assert_eq!(run.code, Some(code), "{count}: {:?}", run.stderr);
+    }
+    assert_eq!(sandbox.verity("image verify oci:dst:app").success(), "");
+}
+
 /// The bound is one: of the largest numbers that there can be, the manifest is still read.
 #[test]
 fn a_manifest_is_never_larger_than_it_was_taken_for() {

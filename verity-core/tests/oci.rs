@@ -64,6 +64,14 @@ impl Layout {
         fs::write(self.0.path().join("index.json"), index(entries)).unwrap();
     }
 
+    /// What is read of an image without layers that has this configuration.
+    fn configured(&self, config: &str) -> Result<(), String> {
+        let config = self.put(CONFIG, config.as_bytes(), "");
+        let manifest = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[]}}"#);
+        self.index(&[self.put(MANIFEST, manifest.as_bytes(), "")]);
+        self.images().map(drop).map_err(|error| error.to_string())
+    }
+
     fn open(&self, reference: Option<Reference>) -> Result<Box<dyn Source>, Error> {
         open(&ImageName::OciLayout { dir: self.0.path().to_owned(), reference })
     }
@@ -224,6 +232,71 @@ fn loops_and_depth_end() {
     assert!(matches!(layout.images(), Err(Error::TooMany { .. })));
 }
 
+/// The members of a descriptor, without their names.
+fn by_position(descriptor: &str) -> String {
+    let [media_type, digest, size] = ["mediaType", "digest", "size"]
+        .map(|name| serde_json::from_str::<serde_json::Value>(descriptor).unwrap()[name].take());
+    format!("[{media_type},{digest},{size},null,null,null,null,null]")
+}
+
+#[test]
+fn a_configuration_has_names_for_its_members() {
+    let layout = Layout::new();
+    assert_eq!(layout.configured(r#"{"rootfs":{"type":"layers","diff_ids":[]}}"#), Ok(()));
+    for config in [
+        r#"{"rootfs":["layers",[]]}"#,
+        r#"{"rootfs":{"type":"layers","diff_ids":[]},"config":[{"a":"b"}]}"#,
+        r#"["linux","amd64",null,null,{"type":"layers","diff_ids":[]}]"#,
+    ] {
+        let error = layout.configured(config).unwrap_err();
+        assert!(error.contains("invalid type: sequence"), "{config}: {error}");
+    }
+}
+
+#[test]
+fn paths_that_differ_in_case_are_others() {
+    let layout = Layout::new();
+    let read = |settings: &str| {
+        layout
+            .configured(&format!(r#"{{"config":{{{settings}}},"rootfs":{{"type":"layers","diff_ids":[]}}}}"#))
+    };
+    for settings in [
+        r#""Volumes":{"/Data":{},"/data":{}}"#,
+        r#""ExposedPorts":{"80/tcp":{},"80/TCP":{}}"#,
+        r#""Labels":{"a":"1","A":"2"}"#,
+    ] {
+        assert_eq!(read(settings), Ok(()), "{settings}");
+    }
+    for settings in [
+        r#""Volumes":{"/data":{},"/data":{}}"#,
+        r#""Volumes":{"/data":{"a":1,"A":2}}"#,
+        r#""Volumes":{},"volumes":{}"#,
+        r#""Volumes":{},"User":"","user":"root""#,
+    ] {
+        let error = read(settings).unwrap_err();
+        assert!(error.contains("comes twice"), "{settings}: {error}");
+    }
+}
+
+#[test]
+fn remarks_that_are_null_are_empty() {
+    let layout = Layout::new();
+    let names = r#"{"layers":null,"RepoTags":null,"x":null,"y":"z"}"#;
+    let config = format!(r#"{{"config":{{"Labels":{names}}},"rootfs":{{"type":"layers","diff_ids":null}}}}"#);
+    let config = layout.put(CONFIG, config.as_bytes(), "");
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"config":{config},"layers":null,"annotations":{names},"subject":null}}"#
+    );
+    layout.index(&[layout.put(MANIFEST, manifest.as_bytes(), "")]);
+    let found = layout.images().unwrap();
+    let [image] = &found.images[..] else { panic!("{found:?}") };
+    let expected = [("RepoTags", ""), ("layers", ""), ("x", ""), ("y", "z")];
+    for found in [&image.annotations, &image.config.labels] {
+        assert!(found.iter().map(|(name, value)| (&**name, &**value)).eq(expected), "{found:?}");
+    }
+    assert!(image.layers.is_empty() && image.subject.is_none());
+}
+
 #[test]
 fn documents_are_what_they_are_said_to_be() {
     let layout = Layout::new();
@@ -256,6 +329,15 @@ fn documents_are_what_they_are_said_to_be() {
         ),
         (format!(r#"{{"schemaVersion":2,"config":{config}}}"#), "layers"),
         ("[]".to_owned(), "invalid type"),
+        // What `serde` would take for the same, member by member.
+        (
+            format!(r#"{{"schemaVersion":2,"config":{},"layers":[]}}"#, by_position(&config)),
+            "invalid type: sequence",
+        ),
+        (
+            format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{}]}}"#, by_position(&layer)),
+            "invalid type: sequence",
+        ),
         ("{".to_owned(), "EOF"),
     ] {
         let error = problem(manifest(&text));

@@ -88,8 +88,11 @@ impl DockerArchive {
             return Err(tar.refused(problem));
         }
         let list = format!("{LIST} of {}", tar.place());
-        let items: Vec<Item> =
-            document::parse(&list, &tar.document(LIST, DOCUMENT_MAX)?, &["Config", "RepoTags", "Layers"])?;
+        let items: Vec<Item> = document::parse_list(
+            &list,
+            &tar.document(LIST, DOCUMENT_MAX)?,
+            &["Config", "RepoTags", "Layers"],
+        )?;
         let names: u64 = items.iter().map(|item| item.repo_tags.len().max(1) as u64).sum();
         if names > NAMES_MAX {
             return Err(Error::TooMany { what: "images and names in manifest.json", limit: NAMES_MAX });

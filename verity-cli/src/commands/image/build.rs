@@ -203,6 +203,8 @@ fn failure(error: &Error) -> Failure {
         Error::IndexSize { .. } => {
             Failure::argument(error).hint("build the platforms that are needed, with --platform")
         }
+        Error::Unreadable(_) => Failure::argument(error)
+            .hint("make an image of fewer layers and annotations, or build fewer platforms, with --platform"),
         Error::Cancelled => engine::failure(&tree::Error::Cancelled, |_| String::new()),
         _ => Failure::new(Code::General, error),
     }

@@ -7,6 +7,7 @@ use crate::block::RootHash;
 use crate::layer::{Digest, Identity};
 use crate::oci::annotations::{ARTIFACT_TYPE, Fec, LAYER_MEDIA_TYPE, LayerAnnotations};
 use crate::oci::descriptor::Descriptor;
+use crate::oci::document;
 use crate::oci::encode::{self, Manifest};
 use crate::oci::image::Image;
 use crate::oci::media;
@@ -49,10 +50,13 @@ pub(super) fn check(wanted: &[Wanted<'_>], options: &Options<'_>) -> Result<(), 
         if images.len() > 1 {
             let manifest = Descriptor::new(media::MANIFEST, Digest::sha256(b""), DOCUMENT_MAX);
             let manifests: Vec<_> = images.iter().map(|image| listed(manifest.clone(), image)).collect();
-            let size = index(images, &manifests)?.len() as u64;
+            let index = index(images, &manifests)?;
+            let size = index.len() as u64;
             if size > DOCUMENT_MAX {
                 return Err(Error::IndexSize { images: images.len(), size, limit: DOCUMENT_MAX });
             }
+            let what = format!("the index of {} images", images.len());
+            document::index(&what, &index).map_err(Error::Unreadable)?;
         }
     }
     Ok(())
@@ -69,7 +73,10 @@ fn check_manifest(image: &Image, options: &Options<'_>) -> Result<(), Error> {
         most += usize::from(size <= DOCUMENT_MAX);
     }
     if size <= DOCUMENT_MAX {
-        return Ok(());
+        // Their bytes are not all that readers bound.
+        let layers: Vec<_> = image.layers.iter().map(|layer| largest(&layer.diff_id, options)).collect();
+        let what = format!("the manifest made of image {}", image.manifest.digest);
+        return document::manifest(&what, &manifest(image, &layers)?).map(drop).map_err(Error::Unreadable);
     }
     let (manifest, layers) = (image.manifest.digest.clone(), image.layers.len());
     Err(Error::ManifestSize { manifest, layers, most, size, limit: DOCUMENT_MAX })

@@ -81,6 +81,9 @@ pub enum Error {
         /// How many it may have.
         limit: u64,
     },
+    /// A document that would be refused by its readers, this library among them, though it is not too large. No layer has been made.
+    #[error("nobody would read {0}")]
+    Unreadable(#[source] oci::Error),
     /// A thread that makes layers is gone, and has not said why.
     #[error("a thread ended early")]
     Thread,

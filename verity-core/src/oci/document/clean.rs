@@ -6,14 +6,14 @@
 use std::fmt;
 use std::ops::Range;
 
-use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
-use serde::{Deserializer, Serialize};
+use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::oci::error::clip;
 
-/// Members whose own members are remarks, with any names that their writers like.
-const FREE: [&str; 4] = ["annotations", "Annotations", "Labels", "labels"];
-/// Lists that Go writes as null if they are empty.
+/// Members whose own members have any names that their writers like: remarks, paths, ports. Go reads them as maps, in which case matters.
+const FREE: [&str; 6] = ["annotations", "Annotations", "Labels", "labels", "Volumes", "ExposedPorts"];
+/// Members that are lists. Go writes those as null that are empty.
 const LISTS: [&str; 5] = ["manifests", "layers", "diff_ids", "RepoTags", "Layers"];
 /// Members that mean the same to all readers, and are not read here.
 const UNREAD: [&str; 4] = ["urls", "data", "os.version", "os.features"];
@@ -22,11 +22,17 @@ const UNREAD: [&str; 4] = ["urls", "data", "os.version", "os.features"];
 /// descriptors have fewer.
 pub(super) const VALUES_MAX: usize = 200_000;
 
-/// Checks a document, and answers what it says in the members `known`.
-pub(super) fn clean(bytes: &[u8], known: &'static [&'static str]) -> serde_json::Result<Vec<u8>> {
+/// Checks a document, and answers what it says in the members `known`. One that `is_list` is a list of objects.
+///
+/// No other lists are left than those that are expected: `serde` fills structures from them, member by member, and no other reader does.
+pub(super) fn clean(
+    bytes: &[u8],
+    known: &'static [&'static str],
+    is_list: bool,
+) -> serde_json::Result<Vec<u8>> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let mut clean = Clean { known, names: Names::default(), text: Vec::new(), values: 0 };
-    Value { clean: &mut clean, is_read: true, is_free: false }.deserialize(&mut deserializer)?;
+    Value { clean: &mut clean, is_read: true, is_free: false, is_list }.deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(clean.text)
 }
@@ -62,7 +68,7 @@ struct Names {
 }
 
 impl Names {
-    /// Adds a name. In remarks only equal names are the same.
+    /// Adds a name. Of those that are free only equal ones are the same.
     fn add(&mut self, name: &str, is_free: bool) -> &str {
         let start = self.text.len();
         if is_free {
@@ -94,8 +100,10 @@ struct Value<'c> {
     clean: &'c mut Clean,
     /// Whether it is read here: it is a known member, and among others like that. What is in others is nobody's business.
     is_read: bool,
-    /// Whether the members are remarks.
+    /// Whether the members have any names: they are remarks, or nothing that is read.
     is_free: bool,
+    /// Whether it may be a list, if it is read.
+    is_list: bool,
 }
 
 /// What a value was.
@@ -139,14 +147,18 @@ impl Value<'_> {
             self.clean.write(name)?;
             self.clean.text.push(b':');
         }
-        let value = Value { clean: self.clean, is_read, is_free: FREE.contains(&name) };
+        let is_list = LISTS.contains(&name) && !is_free;
+        let value = Value { clean: self.clean, is_read, is_free: FREE.contains(&name), is_list };
         if access.next_value_seed(value)? == Found::Null && is_read {
-            if LISTS.contains(&name) {
-                let text = &mut self.clean.text;
-                text.truncate(text.len() - b"null".len());
-                text.extend(b"[]");
-            } else {
-                self.clean.text.truncate(before);
+            let text = &mut self.clean.text;
+            // Go's readers leave what is null as it is made: empty.
+            let empty = if is_free { Some("\"\"") } else { is_list.then_some("[]") };
+            match empty {
+                Some(empty) => {
+                    text.truncate(text.len() - b"null".len());
+                    text.extend(empty.as_bytes());
+                }
+                None => text.truncate(before),
             }
         }
         Ok(meant)
@@ -200,9 +212,12 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut access: A) -> Result<Found, A::Error> {
+        if self.is_read && !self.is_list {
+            return Err(A::Error::invalid_type(Unexpected::Seq, &"an object or a single value"));
+        }
         self.open(b'[');
         loop {
-            let value = Value { clean: self.clean, is_read: self.is_read, is_free: false };
+            let value = Value { clean: self.clean, is_read: self.is_read, is_free: false, is_list: false };
             if access.next_element_seed(value)?.is_none() {
                 break;
             }
@@ -212,13 +227,22 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut access: A) -> Result<Found, A::Error> {
+        let mut next = access.next_key_seed(Name)?;
+        if next == Some(None) {
+            let number: String = access.next_value()?;
+            if self.is_read {
+                self.clean.text.extend(number.as_bytes());
+            }
+            return Ok(Found::Something);
+        }
         self.open(b'{');
         let (first, start) = (self.clean.names.spans.len(), self.clean.names.text.len());
         let mut misspelt = None;
-        while let Some(name) = access.next_key::<String>()? {
+        while let Some(name) = next.flatten() {
             if let Some(meant) = self.member(&name, &mut access)? {
                 misspelt = misspelt.or(Some((clip(&name), meant)));
             }
+            next = access.next_key_seed(Name)?;
         }
         if let Some(name) = self.clean.names.twice(first) {
             let name = clip(name);
@@ -238,13 +262,45 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 }
 
+/// The name of a member of an object. There is none where it is a number: `serde_json` shows some as objects with one member if any crate of the program
+/// turns its feature `arbitrary_precision` on. That member's name is a string and nothing else; those in a document could be something else to it.
+struct Name;
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = Option<String>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<String>, D::Error> {
+        deserializer.deserialize_option(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Name {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<String>, D::Error> {
+        String::deserialize(deserializer).map(Some)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Option<String>, E> {
+        Ok(None)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::iter;
+
+    use serde::de::value::MapDeserializer;
+
     use super::*;
 
     fn cleaned(text: &str) -> String {
         let known = &["layers", "manifests", "annotations", "subject", "urls", "size"];
-        String::from_utf8(clean(text.as_bytes(), known).unwrap()).unwrap()
+        String::from_utf8(clean(text.as_bytes(), known, text.starts_with('[')).unwrap()).unwrap()
     }
 
     #[test]
@@ -253,7 +309,7 @@ mod tests {
             "null",
             "[]",
             "{}",
-            r#"[1,-1,1.5,true,null,"a\"\\\u001b\né",[],[[]],{}]"#,
+            r#"[1,-1,1.5,true,null,"a\"\\\u001b\né",{"layers":[]},{}]"#,
             r#"{"layers":[{"size":18446744073709551615},{"subject":{"layers":[]}}],"size":false}"#,
             r#"{"annotations":{"A":"1","a":"2","":"3"},"subject":{"annotations":{}}}"#,
         ] {
@@ -269,19 +325,50 @@ mod tests {
             (r#"{"layers":null,"manifests":null,"subject":null}"#, r#"{"layers":[],"manifests":[]}"#),
             (
                 r#"{"annotations":{"a":null,"b":"1","layers":null}}"#,
-                r#"{"annotations":{"b":"1","layers":[]}}"#,
+                r#"{"annotations":{"a":"","b":"1","layers":""}}"#,
             ),
-            (r#"{"urls":[1],"size":1}"#, r#"{"size":1}"#),
+            (r#"{"urls":[1],"x":[[]],"size":1}"#, r#"{"size":1}"#),
         ] {
             assert_eq!(cleaned(text), clean);
         }
     }
 
     #[test]
+    fn lists_are_where_they_are_expected() {
+        for text in [
+            "[]",
+            r#"{"subject":[]}"#,
+            r#"{"size":[1]}"#,
+            r#"{"layers":[[]]}"#,
+            r#"{"layers":[{"subject":[1]}]}"#,
+            r#"{"annotations":{"layers":[]}}"#,
+        ] {
+            let known = &["layers", "annotations", "subject", "size"];
+            let error = clean(text.as_bytes(), known, false).unwrap_err().to_string();
+            assert!(error.starts_with("invalid type: sequence, expected an object"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn numbers_may_be_shown_as_objects() {
+        let name = "$serde_json::private::Number";
+        // As the library does it, in features that this one has not.
+        let number = MapDeserializer::<_, serde_json::Error>::new(iter::once((name, "1.50")));
+        let mut clean = Clean { known: &[], names: Names::default(), text: Vec::new(), values: 0 };
+        let value = Value { clean: &mut clean, is_read: true, is_free: false, is_list: false };
+        assert!(value.deserialize(number).unwrap() == Found::Something);
+        assert_eq!(clean.text, b"1.50");
+        // Nobody can write one.
+        let text = format!(r#"{{"annotations":{{"{name}":"1"}},"size":1.5}}"#);
+        assert_eq!(cleaned(&text), text);
+        assert_eq!(cleaned(&format!(r#"{{"size":{{"{name}":"1"}}}}"#)), r#"{"size":{}}"#);
+    }
+
+    #[test]
     fn no_more_is_read_than_can_be_kept() {
         let clean = |count: usize| {
             let (passed, read) = ("1,".repeat(300_000), "1,".repeat(count));
-            clean(format!(r#"{{"x":[{passed}1],"layers":[{read}1]}}"#).as_bytes(), &["layers"])
+            clean(format!(r#"{{"x":[{passed}1],"layers":[{read}1]}}"#).as_bytes(), &["layers"], false)
         };
         // The document and the list are values, too.
         assert!(clean(VALUES_MAX - 3).is_ok());

@@ -42,11 +42,25 @@ pub(super) fn parse<T: DeserializeOwned>(
     bytes: &[u8],
     known: &'static [&'static str],
 ) -> Result<T, Error> {
-    read(&what, &clean(&what, bytes, known)?)
+    read(&what, &clean(&what, bytes, known, false)?)
 }
 
-fn clean(what: &impl fmt::Display, bytes: &[u8], known: &'static [&'static str]) -> Result<Vec<u8>, Error> {
-    clean::clean(bytes, known).map_err(|error| refused(what, &error.to_string()))
+/// Reads a document that is a list of objects, like [`parse`].
+pub(super) fn parse_list<T: DeserializeOwned>(
+    what: impl fmt::Display,
+    bytes: &[u8],
+    known: &'static [&'static str],
+) -> Result<Vec<T>, Error> {
+    read(&what, &clean(&what, bytes, known, true)?)
+}
+
+fn clean(
+    what: &impl fmt::Display,
+    bytes: &[u8],
+    known: &'static [&'static str],
+    is_list: bool,
+) -> Result<Vec<u8>, Error> {
+    clean::clean(bytes, known, is_list).map_err(|error| refused(what, &error.to_string()))
 }
 
 /// Reads what has been cleaned.
@@ -78,7 +92,7 @@ pub(super) fn manifest(what: &str, bytes: &[u8]) -> Result<spec::ImageManifest, 
 
 /// A document that could be taken for one of another kind is refused: CVE-2021-41190.
 fn one_kind<T: DeserializeOwned>(what: &str, bytes: &[u8], foreign: &[&str]) -> Result<T, Error> {
-    let clean = clean(&what, bytes, KNOWN)?;
+    let clean = clean(&what, bytes, KNOWN, false)?;
     let members: BTreeMap<String, IgnoredAny> = read(&what, &clean)?;
     match foreign.iter().find(|name| members.contains_key(**name)) {
         Some(name) => {
