@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, mkdirat, openat, renameat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, mkdirat, openat, renameat, statat, unlinkat,
+};
 use rustix::io::Errno;
 
 use super::StoreError;
@@ -114,19 +116,33 @@ impl Folder {
 
     /// Whether this folder is in another one, by that name, still.
     pub(super) fn is_in(&self, other: &Self, name: &str) -> bool {
-        let found = statat(&other.file, name, AtFlags::SYMLINK_NOFOLLOW);
-        let own = rustix::fs::fstat(&self.file);
+        other.is_named(name, &self.file)
+    }
+
+    /// Whether a name in it is that of this open file, still. While the file is open, no other has its number.
+    pub(super) fn is_named(&self, name: &str, file: &File) -> bool {
+        let found = statat(&self.file, name, AtFlags::SYMLINK_NOFOLLOW);
+        let own = fstat(file);
         matches!((found, own), (Ok(found), Ok(own)) if (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino))
     }
 
-    /// Gives a file another name in another folder, in place of what has it.
-    pub(super) fn rename(&self, name: &str, to: &Self, new: &str) -> io::Result<()> {
-        Ok(renameat(&self.file, name, &to.file, new)?)
+    /// Gives an open file, which has this name, another one in another folder, in place of what has that.
+    ///
+    /// # Errors
+    /// [`StoreError::Gone`] where the name is another file's.
+    pub(super) fn rename(&self, name: &str, file: &File, to: &Self, new: &str) -> Result<(), StoreError> {
+        if !self.is_named(name, file) {
+            return Err(StoreError::Gone { path: self.path_of(name) });
+        }
+        let renamed = renameat(&self.file, name, &to.file, new);
+        renamed.map_err(|error| StoreError::write(&to.path_of(new))(error.into()))
     }
 
-    /// Removes a file. If this fails there is a file too many, and nothing worse.
-    pub(super) fn remove(&self, name: &str) {
-        let _ = unlinkat(&self.file, name, AtFlags::empty());
+    /// Removes an open file, where this name is its own still. If this fails there is a file too many, and nothing worse.
+    pub(super) fn remove(&self, name: &str, file: &File) {
+        if self.is_named(name, file) {
+            let _ = unlinkat(&self.file, name, AtFlags::empty());
+        }
     }
 
     /// Removes a folder, if it is empty.
