@@ -162,3 +162,111 @@ fn layouts_that_are_opened_and_closed_at_once_are_whole() {
     });
     assert!(!dst.exists() || fs::read_dir(&dst).unwrap().count() == 0);
 }
+
+/// A layout with an image, and the index as it is with others.
+fn layout_with(dst: &Path, entry: &str) -> String {
+    fs::create_dir(dst).unwrap();
+    fs::write(dst.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    let digest = "0".repeat(64);
+    let index = format!(
+        r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{MANIFEST}","digest":"sha256:{digest}","size":1{entry}}}]}}"#
+    );
+    fs::write(dst.join("index.json"), &index).unwrap();
+    index
+}
+
+#[test]
+fn an_index_that_is_replaced_meanwhile_is_read_anew() {
+    let places = Places::new();
+    let dst = places.at("dst");
+    let good = layout_with(&dst, "");
+    let store = Store::open(&dst).unwrap();
+    // What readers refuse: one member that comes twice, and one that belongs into another kind of document.
+    for other in [r#"{"schemaVersion":2,"schemaVersion":2,"#, r#"{"layers":[],"schemaVersion":2,"#] {
+        let bad = good.replace(r#"{"schemaVersion":2,"#, other);
+        fs::write(dst.join("index.json"), &bad).unwrap();
+        assert!(matches!(work(&store), Err(StoreError::Document { .. })), "{bad}");
+        assert_eq!(fs::read_to_string(dst.join("index.json")).unwrap(), bad);
+    }
+    fs::write(dst.join("index.json"), &good).unwrap();
+    work(&store).unwrap();
+}
+
+#[test]
+fn an_index_that_nobody_could_read_is_not_written() {
+    let places = Places::new();
+    let dst = places.at("dst");
+    // Readers count what is in a document; this is just below what they take.
+    let values = |count: usize| {
+        let annotations: Vec<_> = (0..count).map(|number| format!(r#""{number}":"""#)).collect();
+        format!(r#","annotations":{{{}}}"#, annotations.join(","))
+    };
+    let before = layout_with(&dst, &values(199_980));
+    let store = Store::open(&dst).unwrap();
+    let mut image = Descriptor::new(MANIFEST, Digest::sha256(b"x"), 1);
+    image.annotations = (0..40).map(|number| (number.to_string(), String::new())).collect();
+    assert!(matches!(store.set_image(&image), Err(StoreError::Document { .. })));
+    drop(store);
+    assert_eq!(fs::read_to_string(dst.join("index.json")).unwrap(), before);
+    drop(Store::open(&dst).unwrap());
+}
+
+#[test]
+fn annotations_without_a_value_are_kept() {
+    let places = Places::new();
+    let dst = places.at("dst");
+    layout_with(&dst, r#","annotations":{"q":null,"org.opencontainers.image.ref.name":null}"#);
+    let store = Store::open(&dst).unwrap();
+    work(&store).unwrap();
+    let index = fs::read_to_string(dst.join("index.json")).unwrap();
+    assert!(index.contains(r#""annotations":{"q":null,"#), "{index}");
+    assert!(index.contains(&Digest::sha256(b"a manifest").to_string()), "{index}");
+}
+
+/// Before any layer is made, not when the image is listed.
+#[test]
+fn a_layout_that_images_cannot_be_read_from_is_refused() {
+    let long = format!(r#"{{"imageLayoutVersion":"1.0.0"}}{}"#, " ".repeat(5000));
+    for marker in [
+        r#"{"imageLayoutVersion":"1.0.0","imageLayoutVersion":"1.0.0"}"#,
+        r#"{"imageLayoutVersion":"1.0.0","ImageLayoutVersion":"2.0.0"}"#,
+        r#"{"imageLayoutVersion":"2.0.0"}"#,
+        &long,
+    ] {
+        let places = Places::new();
+        let dst = places.at("dst");
+        layout_with(&dst, "");
+        fs::write(dst.join("oci-layout"), marker).unwrap();
+        let refused = Store::open(&dst);
+        assert!(
+            matches!(&refused, Err(StoreError::Document { path, .. }) if *path == dst.join("oci-layout"))
+        );
+    }
+}
+
+#[test]
+fn a_link_to_nothing_is_no_layout() {
+    for name in ["oci-layout", "index.json"] {
+        let places = Places::new();
+        let dst = places.at("dst");
+        layout_with(&dst, "");
+        let store = Store::open(&dst).unwrap();
+        fs::remove_file(dst.join(name)).unwrap();
+        symlink("nothing", dst.join(name)).unwrap();
+        assert!(
+            matches!(work(&store), Err(StoreError::Link { path }) if path == dst.join(name)),
+            "{name}: listed"
+        );
+        drop(store);
+        let opened = Store::open(&dst);
+        assert!(matches!(opened, Err(StoreError::Link { path }) if path == dst.join(name)), "{name}: opened");
+        assert!(!dst.join("nothing").exists());
+    }
+    // One that leads somewhere is how some tools make layouts.
+    let places = Places::new();
+    let dst = places.at("dst");
+    layout_with(&dst, "");
+    fs::rename(dst.join("oci-layout"), places.at("marker")).unwrap();
+    symlink(places.at("marker"), dst.join("oci-layout")).unwrap();
+    work(&Store::open(&dst).unwrap()).unwrap();
+}

@@ -107,6 +107,12 @@ impl Folder {
         statat(&self.file, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
+    /// Whether a name is a link's.
+    pub(super) fn is_link(&self, name: &str) -> bool {
+        statat(&self.file, name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Symlink)
+    }
+
     /// How many bytes a regular file has; nothing is opened.
     pub(super) fn size(&self, name: &str) -> Option<u64> {
         let found = statat(&self.file, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;

@@ -21,7 +21,7 @@ mod index;
 mod layers;
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use folder::Folder;
@@ -206,16 +206,8 @@ impl Drop for Store {
 
 /// Checks that a directory is a layout, or is becoming one: before anything is made in it.
 fn check(dir: &Folder) -> Result<(), StoreError> {
-    let marker = dir.path_of(layout::MARKER);
-    match dir.read(layout::MARKER) {
-        Ok((file, _)) => {
-            let mut text = Vec::new();
-            let read = file.take(layout::MARKER_MAX).read_to_end(&mut text);
-            read.map_err(StoreError::read(&marker))?;
-            index::check_layout(&marker, &text)?;
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => check_empty(dir)?,
-        Err(error) => return Err(StoreError::read(&marker)(error)),
+    if !index::check_layout(dir)? {
+        check_empty(dir)?;
     }
     index::check(dir)?;
     for (name, inner) in [(WORK, LAYERS), (BLOBS, SHA256)] {
