@@ -50,8 +50,8 @@ pub(super) fn own_name(source: &ImageName) -> Option<&str> {
 }
 
 impl Destination {
-    pub(super) fn open(name: &ImageName) -> Result<Self, Failure> {
-        let opened = |dir: &Path| Store::open(dir).map_err(|error| cannot_store(&error));
+    pub(super) fn open(name: &ImageName, observer: &dyn Observer) -> Result<Self, Failure> {
+        let opened = |dir: &Path| Store::open(dir, observer).map_err(|error| cannot_store(&error));
         match name {
             ImageName::OciArchive { path, .. } => {
                 let output = NewFile::create(path, 0)?;

@@ -34,7 +34,7 @@ impl<'a> NewBlob<'a> {
             let path = store.work.path_of(&name);
             let file = match store.work.create(&name) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                result => result.map_err(StoreError::write(&path))?,
+                result => result.map_err(store.work.unwritten(&path))?,
             };
             match file.try_lock() {
                 // Between its creation and the lock another process may have taken it for a stale one.
@@ -165,7 +165,7 @@ mod tests {
 
     fn layout() -> (TempDir, Store) {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("dst")).unwrap();
+        let store = Store::open(&dir.path().join("dst"), &()).unwrap();
         (dir, store)
     }
 

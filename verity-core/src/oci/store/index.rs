@@ -11,13 +11,14 @@ use serde::{Deserialize, Deserializer, Serializer};
 use serde_json::value::RawValue;
 
 use super::folder::Folder;
-use super::{LAYOUT, Store, StoreError};
+use super::{LAYOUT, LIST, Store, StoreError};
 use crate::oci::DOCUMENT_MAX;
 use crate::oci::descriptor::Descriptor;
 use crate::oci::document;
 use crate::oci::encode;
 use crate::oci::layout;
 use crate::oci::media;
+use crate::progress::Observer;
 
 /// The member that lists the images.
 const ENTRIES: &str = "manifests";
@@ -71,11 +72,15 @@ fn parse(path: &Path, entry: &RawValue) -> Result<Entry, StoreError> {
     serde_json::from_str(entry.get()).map_err(|error| StoreError::document(path, &error))
 }
 
-pub(super) fn set_image(store: &Store, image: &Descriptor) -> Result<(), StoreError> {
+pub(super) fn set_image(
+    store: &Store,
+    image: &Descriptor,
+    observer: &dyn Observer,
+) -> Result<(), StoreError> {
     let dir = &store.dir;
     let path = dir.path_of(layout::INDEX);
     let failed = |error| StoreError::document(&path, &error);
-    let _lock = dir.lock()?;
+    let _lock = store.work.lock(LIST, observer)?;
     let before = read(dir)?;
     // Others may have written it since the layout was opened.
     check_text(&path, &before)?;

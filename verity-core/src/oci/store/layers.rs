@@ -107,7 +107,7 @@ pub(super) fn lock<'a>(store: &'a Store, key: &LayerKey) -> Result<Option<LayerL
     loop {
         let file = store.layers.update(&name, true).map_err(|error| match error.raw_os_error() {
             Some(code) if code == Errno::LOOP.raw_os_error() => StoreError::Link { path: path.clone() },
-            _ => failed()(error),
+            _ => store.layers.unwritten(&path)(error),
         })?;
         // A file with a second name may be anything elsewhere.
         let metadata = file.metadata().map_err(failed())?;
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn a_record_that_is_in_use_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("dst")).unwrap();
+        let store = Store::open(&dir.path().join("dst"), &()).unwrap();
         let diff_id = Digest::sha256(b"a tar");
         let key =
             LayerKey { diff_id, algorithm: Algorithm::Sha256, block_size: BlockSize::default(), roots: None };
@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn a_record_that_was_begun_and_left_is_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("dst")).unwrap();
+        let store = Store::open(&dir.path().join("dst"), &()).unwrap();
         let name = format!("1-sha256-{}-sha256-4096-0", "0".repeat(64));
         drop(store.layers.update(&name, true).unwrap());
         std::fs::write(store.layers.path_of("1-mine"), "").unwrap();
