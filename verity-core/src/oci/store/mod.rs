@@ -81,7 +81,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotALayout`] for a directory with something else in it, [`StoreError::Link`] where one of its folders is elsewhere, an index that images
-    /// cannot be listed in; what the system answers.
+    /// cannot be listed in; what the system answers, and that the observer cancelled.
     pub fn open(path: &Path, observer: &dyn Observer) -> Result<Self, StoreError> {
         // Open, so that no other directory is taken for it.
         let mut made: Option<Folder> = None;
@@ -180,7 +180,8 @@ impl Store {
     /// All blobs are on disk before the index says so. While others list theirs it waits, until the observer cancels.
     ///
     /// # Errors
-    /// [`StoreError`]: an index that is there and cannot be read, [`StoreError::Link`] where the blobs are in the layout no more, and what the system answers.
+    /// [`StoreError`]: an index that is there and cannot be read, [`StoreError::Link`] where the blobs are in the layout no more, [`StoreError::Gone`] where
+    /// `.verity` is gone, what the system answers, and that the observer cancelled.
     pub fn set_image(&self, image: &Descriptor, observer: &dyn Observer) -> Result<(), StoreError> {
         for (folder, place, name) in [(&self.blobs, &self.dir, BLOBS), (&self.sha256, &self.blobs, SHA256)] {
             if !folder.is_in(place, name) {
