@@ -115,7 +115,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session) -> Result<Code, Fail
         let name = group.name.as_deref();
         destination::refuse_own_source(source_name, &arguments.destination, &own_names, name)?;
     }
-    let destination = Destination::open(&arguments.destination)?;
+    let destination = Destination::open(&arguments.destination, &session.progress())?;
     session.debug(|| format!("Building {source_name} in {:?}.", destination.store().dir()));
     if let Some(folder) = destination.store().distrusted().filter(|_| !arguments.no_reuse) {
         session.note(&format!("others can write to {folder:?}: layers that it tells of are made anew"));

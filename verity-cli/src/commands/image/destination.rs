@@ -50,8 +50,8 @@ pub(super) fn own_name(source: &ImageName) -> Option<&str> {
 }
 
 impl Destination {
-    pub(super) fn open(name: &ImageName) -> Result<Self, Failure> {
-        let opened = |dir: &Path| Store::open(dir).map_err(|error| cannot_store(&error));
+    pub(super) fn open(name: &ImageName, observer: &dyn Observer) -> Result<Self, Failure> {
+        let opened = |dir: &Path| Store::open(dir, observer).map_err(|error| cannot_store(&error));
         match name {
             ImageName::OciArchive { path, .. } => {
                 let output = NewFile::create(path, 0)?;
@@ -118,6 +118,8 @@ pub(super) fn cannot_store(error: &StoreError) -> Failure {
         }
         StoreError::Link { .. } => Failure::new(Code::Busy, error)
             .hint("look who put it there, and remove it; or give another directory"),
+        StoreError::Gone { .. } => Failure::new(Code::Busy, error)
+            .hint("do it again; what is in the directory has to stay there until it is done, '.verity' too"),
         StoreError::Write { path, source } => cannot_write(path, source),
         StoreError::Read { path, source } => Failure::system(format_args!("{path:?} cannot be read"), source),
         StoreError::Cancelled => engine::failure(&tree::Error::Cancelled, |_| String::new()),

@@ -16,8 +16,8 @@ use super::image::Image;
 use super::layout;
 use super::media;
 use super::source::Source;
-use super::store::Store;
-use super::watcher::Watcher;
+use super::store::{Store, StoreError};
+use super::watcher::{Stop, Watcher};
 use crate::algorithm::Algorithm;
 use crate::block::BlockSize;
 use crate::fec::Roots;
@@ -153,7 +153,10 @@ pub fn build(
         return Err(Error::Cancelled);
     }
     for image in &built {
-        store.set_image(&image.root)?;
+        store.set_image(&image.root, &Stop(options.watcher)).map_err(|error| match error {
+            StoreError::Cancelled => Error::Cancelled,
+            error => error.into(),
+        })?;
     }
     Ok(built)
 }

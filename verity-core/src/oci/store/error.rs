@@ -47,6 +47,12 @@ pub enum StoreError {
         /// The system's answer.
         source: io::Error,
     },
+    /// A file that is being written, or the folder around it, has its name no more.
+    #[error("{path:?} was removed while it was in use, or something else was put in its place")]
+    Gone {
+        /// The file or folder.
+        path: PathBuf,
+    },
     /// The observer asked to stop.
     #[error("cancelled")]
     Cancelled,

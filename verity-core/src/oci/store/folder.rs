@@ -8,10 +8,13 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, mkdirat, openat, renameat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, mkdirat, openat, renameat, statat, unlinkat,
+};
 use rustix::io::Errno;
 
 use super::StoreError;
+use crate::progress::Observer;
 
 /// How long a lock is waited for between two tries. It is held for milliseconds.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -105,6 +108,12 @@ impl Folder {
         statat(&self.file, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
+    /// Whether a name is a link's.
+    pub(super) fn is_link(&self, name: &str) -> bool {
+        statat(&self.file, name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Symlink)
+    }
+
     /// How many bytes a regular file has; nothing is opened.
     pub(super) fn size(&self, name: &str) -> Option<u64> {
         let found = statat(&self.file, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
@@ -114,18 +123,43 @@ impl Folder {
 
     /// Whether this folder is in another one, by that name, still.
     pub(super) fn is_in(&self, other: &Self, name: &str) -> bool {
-        let found = statat(&other.file, name, AtFlags::SYMLINK_NOFOLLOW);
-        let own = rustix::fs::fstat(&self.file);
+        other.is_named(name, &self.file)
+    }
+
+    /// Whether this is the folder at a path, and no link to it.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        let (found, own) = (statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW), fstat(&self.file));
         matches!((found, own), (Ok(found), Ok(own)) if (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino))
     }
 
-    /// Gives a file another name in another folder, in place of what has it.
-    pub(super) fn rename(&self, name: &str, to: &Self, new: &str) -> io::Result<()> {
-        Ok(renameat(&self.file, name, &to.file, new)?)
+    /// Whether a name in it is that of this open file, still. While the file is open, no other has its number.
+    pub(super) fn is_named(&self, name: &str, file: &File) -> bool {
+        let found = statat(&self.file, name, AtFlags::SYMLINK_NOFOLLOW);
+        let own = fstat(file);
+        matches!((found, own), (Ok(found), Ok(own)) if (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino))
     }
 
-    /// Removes a file. If this fails there is a file too many, and nothing worse.
-    pub(super) fn remove(&self, name: &str) {
+    /// Gives an open file, which has this name, another one in another folder, in place of what has that.
+    ///
+    /// # Errors
+    /// [`StoreError::Gone`] where the name is another file's.
+    pub(super) fn rename(&self, name: &str, file: &File, to: &Self, new: &str) -> Result<(), StoreError> {
+        if !self.is_named(name, file) {
+            return Err(StoreError::Gone { path: self.path_of(name) });
+        }
+        let renamed = renameat(&self.file, name, &to.file, new);
+        renamed.map_err(|error| to.unwritten(&to.path_of(new))(error.into()))
+    }
+
+    /// Removes an open file, where this name is its own still. If this fails there is a file too many, and nothing worse.
+    pub(super) fn remove(&self, name: &str, file: &File) {
+        if self.is_named(name, file) {
+            self.unlink(name);
+        }
+    }
+
+    /// Removes a file, whichever it is.
+    pub(super) fn unlink(&self, name: &str) {
         let _ = unlinkat(&self.file, name, AtFlags::empty());
     }
 
@@ -153,35 +187,79 @@ impl Folder {
         self.file.metadata().is_ok_and(|metadata| super::layers::is_own(&metadata))
     }
 
-    /// Locks it for this process alone, until the answer is dropped.
-    pub(super) fn lock(&self) -> Result<File, StoreError> {
-        // Two threads of this process keep each other out, too.
-        let own =
-            openat(&self.file, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        let file = File::from(own.map_err(|error| StoreError::read(&self.path)(error.into()))?);
-        self.wait(|| file.try_lock())?;
-        Ok(file)
+    /// Makes a file that only says that it is there.
+    pub(super) fn mark(&self, name: &str) -> Result<(), StoreError> {
+        let made = self.update(name, true);
+        made.map(drop).map_err(self.unwritten(&self.path_of(name)))
     }
 
-    /// Keeps others from taking it for one that nobody uses.
-    pub(super) fn begin_use(&self) -> Result<(), StoreError> {
-        self.wait(|| self.file.try_lock_shared())
+    /// Locks a file in it for this process alone, until the answer is dropped. However long others have it, it is waited for.
+    pub(super) fn lock(&self, name: &str, observer: &dyn Observer) -> Result<File, StoreError> {
+        loop {
+            // Two threads of this process keep each other out, too.
+            let file = self.open_lock(name)?;
+            self.wait(name, None, observer, || file.try_lock())?;
+            if self.is_named(name, &file) {
+                return Ok(file);
+            }
+        }
     }
 
-    /// Whether nobody else uses it; until it is dropped nobody else begins to. On a file system without locks that is not known.
-    pub(super) fn end_use(&self) -> bool {
-        self.file.try_lock().is_ok()
+    /// Locks a file in it together with others, until the answer is dropped. `None` where it is another one, or gone, by then.
+    pub(super) fn share(&self, name: &str, observer: &dyn Observer) -> Result<Option<File>, StoreError> {
+        let file = self.open_lock(name)?;
+        self.wait(name, Some(TRIES), observer, || file.try_lock_shared())?;
+        Ok(Some(file).filter(|file| self.is_named(name, file)))
     }
 
-    fn wait(&self, lock: impl Fn() -> Result<(), TryLockError>) -> Result<(), StoreError> {
-        for _ in 0..TRIES {
+    /// Opens a file to lock it, and makes it if need be.
+    ///
+    /// Whoever can open a file can lock it, and so keep all others waiting: those who cannot write to the folder cannot open this one.
+    fn open_lock(&self, name: &str) -> Result<File, StoreError> {
+        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mode = if self.is_own() { 0o600 } else { 0o666 };
+        let path = self.path_of(name);
+        match openat(&self.file, name, flags, Mode::from_raw_mode(mode)) {
+            Ok(file) => Ok(file.into()),
+            Err(Errno::LOOP) => Err(StoreError::Link { path }),
+            Err(error) => Err(self.unwritten(&path)(error.into())),
+        }
+    }
+
+    /// What it means that something in it cannot be made: where nothing is found, the folder itself is gone.
+    pub(super) fn unwritten(&self, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+        let (folder, path) = (self.path.clone(), path.to_owned());
+        move |error| match error.kind() {
+            io::ErrorKind::NotFound => StoreError::Gone { path: folder },
+            _ => StoreError::write(&path)(error),
+        }
+    }
+
+    fn wait(
+        &self,
+        name: &str,
+        mut tries: Option<u32>,
+        observer: &dyn Observer,
+        lock: impl Fn() -> Result<(), TryLockError>,
+    ) -> Result<(), StoreError> {
+        loop {
             match lock() {
-                Err(TryLockError::WouldBlock) => sleep(PAUSE),
+                Err(TryLockError::WouldBlock) => {}
                 // A file system without locks.
                 Ok(()) | Err(TryLockError::Error(_)) => return Ok(()),
             }
+            if observer.cancelled() {
+                return Err(StoreError::Cancelled);
+            }
+            if let Some(tries) = &mut tries {
+                *tries -= 1;
+                if *tries == 0 {
+                    let problem = "another process keeps it locked";
+                    let busy = io::Error::new(io::ErrorKind::ResourceBusy, problem);
+                    return Err(StoreError::write(&self.path_of(name))(busy));
+                }
+            }
+            sleep(PAUSE);
         }
-        let problem = "another process keeps the directory locked";
-        Err(StoreError::write(&self.path)(io::Error::new(io::ErrorKind::ResourceBusy, problem)))
     }
 }

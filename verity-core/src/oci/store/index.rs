@@ -11,13 +11,14 @@ use serde::{Deserialize, Deserializer, Serializer};
 use serde_json::value::RawValue;
 
 use super::folder::Folder;
-use super::{LAYOUT, Store, StoreError};
+use super::{LAYOUT, LIST, Store, StoreError};
 use crate::oci::DOCUMENT_MAX;
 use crate::oci::descriptor::Descriptor;
 use crate::oci::document;
 use crate::oci::encode;
 use crate::oci::layout;
 use crate::oci::media;
+use crate::progress::Observer;
 
 /// The member that lists the images.
 const ENTRIES: &str = "manifests";
@@ -35,47 +36,64 @@ struct Entries<'t> {
 struct Entry {
     digest: String,
     #[serde(default)]
-    annotations: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, Option<String>>>,
 }
 
-/// Checks what the file `oci-layout` says.
-pub(super) fn check_layout(path: &Path, text: &[u8]) -> Result<(), StoreError> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Layout {
-        image_layout_version: String,
-    }
-    let layout: Layout = serde_json::from_slice(text).map_err(|error| StoreError::document(path, &error))?;
-    if layout.image_layout_version == "1.0.0" {
-        return Ok(());
-    }
-    let version: String = layout.image_layout_version.chars().take(20).collect();
-    Err(StoreError::document(path, &format_args!("layout version {version:?} is unknown (known: 1.0.0)")))
+/// Checks what the file `oci-layout` says, as who reads images does. Whether there is one.
+pub(super) fn check_layout(dir: &Folder) -> Result<bool, StoreError> {
+    let Some(text) = read_document(dir, layout::MARKER, layout::MARKER_MAX)? else { return Ok(false) };
+    layout::check_marker(&text)
+        .map_err(|problem| StoreError::document(&dir.path_of(layout::MARKER), &problem))?;
+    Ok(true)
 }
 
 /// Checks that the index of a layout is one that images can be listed in: before any is made.
 pub(super) fn check(dir: &Folder) -> Result<(), StoreError> {
     let path = dir.path_of(layout::INDEX);
     let text = read(dir)?;
-    document::index("the index", &text).map(drop).map_err(|error| StoreError::document(&path, &error))
+    check_text(&path, &text)?;
+    for entry in entries(&path, &text)? {
+        parse(&path, entry)?;
+    }
+    Ok(())
 }
 
-pub(super) fn set_image(store: &Store, image: &Descriptor) -> Result<(), StoreError> {
+/// Checks that who reads images reads this index.
+fn check_text(path: &Path, text: &[u8]) -> Result<(), StoreError> {
+    document::index("the index", text).map(drop).map_err(|error| StoreError::document(path, &error))
+}
+
+fn entries<'t>(path: &Path, text: &'t [u8]) -> Result<Vec<&'t RawValue>, StoreError> {
+    let read: serde_json::Result<Entries<'t>> = serde_json::from_slice(text);
+    read.map(|read| read.manifests.unwrap_or_default()).map_err(|error| StoreError::document(path, &error))
+}
+
+fn parse(path: &Path, entry: &RawValue) -> Result<Entry, StoreError> {
+    serde_json::from_str(entry.get()).map_err(|error| StoreError::document(path, &error))
+}
+
+pub(super) fn set_image(
+    store: &Store,
+    image: &Descriptor,
+    observer: &dyn Observer,
+) -> Result<(), StoreError> {
     let dir = &store.dir;
     let path = dir.path_of(layout::INDEX);
     let failed = |error| StoreError::document(&path, &error);
-    let _lock = dir.lock()?;
+    let _lock = store.work.lock(LIST, observer)?;
     let before = read(dir)?;
-    let Entries { manifests } = serde_json::from_slice(&before).map_err(failed)?;
-    let entries = manifests.unwrap_or_default();
+    // Others may have written it since the layout was opened.
+    check_text(&path, &before)?;
+    let entries = entries(&path, &before)?;
     let text = encode::descriptor(image).map_err(failed)?;
     let new = RawValue::from_string(text).map_err(failed)?;
     let mut new = Some(&*new);
     let mut kept = Vec::with_capacity(entries.len() + 1);
     for entry in entries {
-        let other: Entry = serde_json::from_str(entry.get()).map_err(failed)?;
-        let name = |annotations: &BTreeMap<String, String>| annotations.get(layout::NAME).cloned();
-        let replaced = match (name(&image.annotations), other.annotations.as_ref().and_then(name)) {
+        let other = parse(&path, entry)?;
+        let theirs =
+            other.annotations.as_ref().and_then(|annotations| annotations.get(layout::NAME)?.as_ref());
+        let replaced = match (image.annotations.get(layout::NAME), theirs) {
             (None, None) => other.digest == image.digest.to_string(),
             (ours, theirs) => ours == theirs,
         };
@@ -93,7 +111,8 @@ pub(super) fn set_image(store: &Store, image: &Descriptor) -> Result<(), StoreEr
         let message = format_args!("with this image it would have more than {DOCUMENT_MAX} bytes");
         return Err(StoreError::document(&path, &message));
     }
-    if !dir.has(layout::MARKER) {
+    check_text(&path, &text)?;
+    if !check_layout(dir)? {
         replace(store, layout::MARKER, LAYOUT)?;
     }
     if !dir.holds(layout::INDEX, &text) {
@@ -142,22 +161,26 @@ fn with_entries(text: &[u8], entries: &[&RawValue]) -> serde_json::Result<Vec<u8
 
 /// The index that is there, or a new one.
 fn read(dir: &Folder) -> Result<Vec<u8>, StoreError> {
-    let path = dir.path_of(layout::INDEX);
+    let new = || format!(r#"{{"{ENTRIES}":[],"mediaType":"{}","schemaVersion":2}}"#, media::INDEX);
+    Ok(read_document(dir, layout::INDEX, DOCUMENT_MAX)?.unwrap_or_else(|| new().into_bytes()))
+}
+
+/// A document of the layout itself, if it is there.
+///
+/// A link that leads nowhere is none that is not there: nothing could be read by it, and what is written would not be found.
+fn read_document(dir: &Folder, name: &str, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+    let path = dir.path_of(name);
     let mut text = Vec::new();
-    match dir.read(layout::INDEX) {
-        Ok((file, _)) => {
-            file.take(DOCUMENT_MAX + 1).read_to_end(&mut text).map_err(StoreError::read(&path))?;
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            text = format!(r#"{{"{ENTRIES}":[],"mediaType":"{}","schemaVersion":2}}"#, media::INDEX)
-                .into_bytes();
-        }
-        Err(error) => return Err(StoreError::read(&path)(error)),
+    match dir.read(name) {
+        Ok((file, _)) => file.take(limit + 1).read_to_end(&mut text).map_err(StoreError::read(&path))?,
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(StoreError::read(&path)(error)),
+        Err(_) if dir.is_link(name) => return Err(StoreError::Link { path }),
+        Err(_) => return Ok(None),
+    };
+    if text.len() as u64 > limit {
+        return Err(StoreError::document(&path, &format_args!("more than {limit} bytes")));
     }
-    if text.len() as u64 > DOCUMENT_MAX {
-        return Err(StoreError::document(&path, &format_args!("more than {DOCUMENT_MAX} bytes")));
-    }
-    Ok(text)
+    Ok(Some(text))
 }
 
 fn replace(store: &Store, name: &str, text: &[u8]) -> Result<(), StoreError> {

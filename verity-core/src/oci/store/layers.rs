@@ -107,7 +107,7 @@ pub(super) fn lock<'a>(store: &'a Store, key: &LayerKey) -> Result<Option<LayerL
     loop {
         let file = store.layers.update(&name, true).map_err(|error| match error.raw_os_error() {
             Some(code) if code == Errno::LOOP.raw_os_error() => StoreError::Link { path: path.clone() },
-            _ => failed()(error),
+            _ => store.layers.unwritten(&path)(error),
         })?;
         // A file with a second name may be anything elsewhere.
         let metadata = file.metadata().map_err(failed())?;
@@ -119,8 +119,8 @@ pub(super) fn lock<'a>(store: &'a Store, key: &LayerKey) -> Result<Option<LayerL
             // Without locks, two who make one layer at once make the same blob.
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
-        // Between opening and locking another process may have failed, and removed it.
-        if file.metadata().map_err(failed())?.nlink() == 0 {
+        // Between opening and locking another process may have failed, and removed it; a third one may have made it anew.
+        if !store.layers.is_named(&name, &file) {
             continue;
         }
         // What others may have written says nothing: by it, any blob could be called the layer.
@@ -192,7 +192,7 @@ impl Drop for LayerLock<'_> {
     fn drop(&mut self) {
         if self.record.is_none() {
             // While it is locked; if this fails there is a file too many.
-            self.store.layers.remove(&self.name);
+            self.store.layers.remove(&self.name, &self.file);
         }
     }
 }
@@ -229,10 +229,58 @@ pub(super) fn remove_stale(layers: &Folder) {
             && is_record(name)
             && layers.size(name) == Some(0)
             && let Ok(file) = layers.update(name, false)
-            && file.try_lock().is_ok()
-            && file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0)
         {
-            layers.remove(name);
+            remove_if_stale(layers, name, &file);
         }
+    }
+}
+
+/// Removes a record that was opened, if nobody has written it nor is going to. Since then its name may have become that of another one, which somebody uses.
+fn remove_if_stale(layers: &Folder, name: &str, file: &File) {
+    if file.try_lock().is_ok()
+        && file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0)
+    {
+        layers.remove(name, file);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_is_in_use_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("dst"), &()).unwrap();
+        let diff_id = Digest::sha256(b"a tar");
+        let key =
+            LayerKey { diff_id, algorithm: Algorithm::Sha256, block_size: BlockSize::default(), roots: None };
+        let name = key.file_name();
+        drop(store.layers.update(&name, true).unwrap());
+        // Opened as a stale one, which another process then removes; a third one makes the layer.
+        let stale = store.layers.update(&name, false).unwrap();
+        std::fs::remove_file(store.layers.path_of(&name)).unwrap();
+        let used = store.lock_layer(&key).unwrap().unwrap();
+        remove_if_stale(&store.layers, &name, &stale);
+        assert!(store.lock_layer(&key).unwrap().is_none());
+        drop(used);
+        assert!(!store.layers.has(&name));
+        // Nor does who has it no more take it away from who has it now.
+        let lost = store.lock_layer(&key).unwrap().unwrap();
+        std::fs::remove_file(store.layers.path_of(&name)).unwrap();
+        let used = store.lock_layer(&key).unwrap().unwrap();
+        drop(lost);
+        assert!(store.layers.is_named(&name, &used.file));
+    }
+
+    #[test]
+    fn a_record_that_was_begun_and_left_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("dst"), &()).unwrap();
+        let name = format!("1-sha256-{}-sha256-4096-0", "0".repeat(64));
+        drop(store.layers.update(&name, true).unwrap());
+        std::fs::write(store.layers.path_of("1-mine"), "").unwrap();
+        remove_stale(&store.layers);
+        assert!(!store.layers.has(&name) && store.layers.has("1-mine"));
     }
 }

@@ -5,10 +5,14 @@
 //! DIR/index.json           the images                               }
 //! DIR/blobs/sha256/...     blobs, under their digests
 //! DIR/.verity/new-*        blobs that are being written; whose writer is gone, they are removed by the next one
+//! DIR/.verity/use          locked together by all who use the layout; the last one removes what is empty
+//! DIR/.verity/list         locked while the index is changed
+//! DIR/.verity/made         says that DIR was made, and is to be removed when nothing comes of it
 //! DIR/.verity/layers/...   a file for each layer that is or was made: locked while that goes on, afterwards it says which blobs were made
 //! ```
 //!
-//! Other programs pass `.verity` over; without it nothing is lost but the knowledge of which layers were made already.
+//! Other programs pass `.verity` over. It may be removed while nobody writes to the layout: nothing is lost then but the knowledge of which layers were made
+//! already. Who is writing to the layout needs it, and fails without it.
 //!
 //! Each of these folders is opened once, and no link is followed to it; all else is done by its descriptor: somebody who can rename folders cannot lead
 //! what is written elsewhere.
@@ -21,7 +25,7 @@ mod index;
 mod layers;
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use folder::Folder;
@@ -34,10 +38,14 @@ use super::descriptor::Descriptor;
 use super::layout;
 use crate::algorithm::Algorithm;
 use crate::layer::Digest;
+use crate::progress::Observer;
 
 /// What the file `oci-layout` says.
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 const WORK: &str = ".verity";
+const USE: &str = "use";
+const LIST: &str = "list";
+const MADE: &str = "made";
 const LAYERS: &str = "layers";
 const BLOBS: &str = "blobs";
 const SHA256: &str = "sha256";
@@ -55,11 +63,11 @@ const TRIES: usize = 100;
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
-    /// The directory was made for it.
-    is_new: bool,
     dir: Folder,
-    /// `.verity`. While it is open it is locked together with others, so that nobody removes a folder that somebody is going to write to.
+    /// `.verity`.
     work: Folder,
+    /// Locked together with others, so that nobody removes a folder that somebody is going to write to.
+    user: File,
     /// `.verity/layers`.
     layers: Folder,
     blobs: Folder,
@@ -69,28 +77,32 @@ pub struct Store {
 
 impl Store {
     /// Opens a layout, or takes a directory for one that is empty or does not exist yet; its parent has to exist. Blobs that nobody writes any more are
-    /// removed.
+    /// removed. The observer is asked whether to stop where others have to be waited for.
     ///
     /// # Errors
     /// [`StoreError::NotALayout`] for a directory with something else in it, [`StoreError::Link`] where one of its folders is elsewhere, an index that images
-    /// cannot be listed in; what the system answers.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let mut is_new = false;
+    /// cannot be listed in; what the system answers, and that the observer cancelled.
+    pub fn open(path: &Path, observer: &dyn Observer) -> Result<Self, StoreError> {
+        // Open, so that no other directory is taken for it.
+        let mut made: Option<Folder> = None;
         let mut tries = 0;
         let store = loop {
             tries += 1;
             match fs::create_dir(path) {
-                Ok(()) => is_new = true,
+                Ok(()) => made = Folder::open(path).ok(),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(StoreError::write(path)(error)),
             }
             let opened = Folder::open(path).map_err(StoreError::read(path));
-            match opened.and_then(|dir| Self::enter(dir, path, is_new)) {
+            // It may be another one by now.
+            let is_new = made.as_ref().is_some_and(|made| made.is_at(path));
+            match opened.and_then(|dir| Self::enter(dir, path, is_new, observer)) {
                 Err(StoreError::Read { source, .. } | StoreError::Write { source, .. })
                     if source.kind() == io::ErrorKind::NotFound && tries < TRIES => {}
+                Err(StoreError::Gone { .. }) if tries < TRIES => {}
                 Ok(store) => break store,
                 Err(error) => {
-                    if is_new {
+                    if made.is_some_and(|made| made.is_at(path)) {
                         let _ = fs::remove_dir(path);
                     }
                     return Err(error);
@@ -103,17 +115,18 @@ impl Store {
     }
 
     /// Opens the folders, and makes those that are not there. One that is not found has been removed just now.
-    fn enter(dir: Folder, path: &Path, is_new: bool) -> Result<Self, StoreError> {
+    fn enter(dir: Folder, path: &Path, is_new: bool, observer: &dyn Observer) -> Result<Self, StoreError> {
         check(&dir)?;
         let work = dir.make_folder(WORK, OWN)?;
-        work.begin_use()?;
-        if !work.is_in(&dir, WORK) {
-            return Err(StoreError::write(&dir.path_of(WORK))(io::ErrorKind::NotFound.into()));
+        let user = work.share(USE, observer)?.filter(|_| work.is_in(&dir, WORK));
+        let user = user.ok_or_else(|| StoreError::Gone { path: work.path().to_owned() })?;
+        if is_new {
+            work.mark(MADE)?;
         }
         let layers = work.make_folder(LAYERS, OWN)?;
         let blobs = dir.make_folder(BLOBS, SHARED)?;
         let sha256 = blobs.make_folder(SHA256, SHARED)?;
-        Ok(Self { path: path.to_owned(), is_new, dir, work, layers, blobs, sha256 })
+        Ok(Self { path: path.to_owned(), dir, work, user, layers, blobs, sha256 })
     }
 
     /// The layout's directory.
@@ -164,17 +177,18 @@ impl Store {
 
     /// Lists an image in the index. One of the same name is replaced; without a name, one of the same digest.
     ///
-    /// All blobs are on disk before the index says so.
+    /// All blobs are on disk before the index says so. While others list theirs it waits, until the observer cancels.
     ///
     /// # Errors
-    /// [`StoreError`]: an index that is there and cannot be read, [`StoreError::Link`] where the blobs are in the layout no more, and what the system answers.
-    pub fn set_image(&self, image: &Descriptor) -> Result<(), StoreError> {
+    /// [`StoreError`]: an index that is there and cannot be read, [`StoreError::Link`] where the blobs are in the layout no more, [`StoreError::Gone`] where
+    /// `.verity` is gone, what the system answers, and that the observer cancelled.
+    pub fn set_image(&self, image: &Descriptor, observer: &dyn Observer) -> Result<(), StoreError> {
         for (folder, place, name) in [(&self.blobs, &self.dir, BLOBS), (&self.sha256, &self.blobs, SHA256)] {
             if !folder.is_in(place, name) {
                 return Err(StoreError::Link { path: place.path_of(name) });
             }
         }
-        index::set_image(self, image)
+        index::set_image(self, image, observer)
     }
 
     /// The folder with the records of layers, or the one around it, if somebody else can write to it: what is recorded there does not count, and all
@@ -190,15 +204,22 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        // What is not empty stays. Whoever opens the layout meanwhile waits for this one's lock, and begins anew.
-        if !self.work.end_use() {
+        // What is not empty stays. Whoever opens the layout meanwhile waits for this one's lock, and begins anew. On a file system without locks it is not
+        // known whether anybody else uses it.
+        if self.user.try_lock().is_err() || !self.work.is_named(USE, &self.user) {
             return;
         }
         self.blobs.remove_folder(SHA256);
         self.dir.remove_folder(BLOBS);
         self.work.remove_folder(LAYERS);
+        // Whoever made the directory may be gone since.
+        let was_made = self.work.has(MADE);
+        self.work.unlink(MADE);
+        self.work.unlink(LIST);
+        // From here on others may begin. What they have made stays; a directory that they leave empty does, too.
+        self.work.remove(USE, &self.user);
         self.dir.remove_folder(WORK);
-        if self.is_new {
+        if was_made && self.dir.is_at(&self.path) {
             let _ = fs::remove_dir(&self.path);
         }
     }
@@ -206,16 +227,8 @@ impl Drop for Store {
 
 /// Checks that a directory is a layout, or is becoming one: before anything is made in it.
 fn check(dir: &Folder) -> Result<(), StoreError> {
-    let marker = dir.path_of(layout::MARKER);
-    match dir.read(layout::MARKER) {
-        Ok((file, _)) => {
-            let mut text = Vec::new();
-            let read = file.take(layout::MARKER_MAX).read_to_end(&mut text);
-            read.map_err(StoreError::read(&marker))?;
-            index::check_layout(&marker, &text)?;
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => check_empty(dir)?,
-        Err(error) => return Err(StoreError::read(&marker)(error)),
+    if !index::check_layout(dir)? {
+        check_empty(dir)?;
     }
     index::check(dir)?;
     for (name, inner) in [(WORK, LAYERS), (BLOBS, SHA256)] {
