@@ -6,8 +6,10 @@ use crate::units::{mebibytes, three};
 /// What a case's figure counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
-    /// How many times as fast, or as long.
+    /// How many times as fast.
     Times,
+    /// How many times as long.
+    TimesAsLong,
     /// A share of what is possible.
     Share,
     /// Memory.
@@ -26,14 +28,16 @@ impl Figure {
     pub(crate) fn value(&self) -> f64 {
         match self.unit {
             Unit::Bytes => self.spread.most,
-            Unit::Times | Unit::Share => self.spread.median,
+            Unit::Times | Unit::TimesAsLong | Unit::Share => self.spread.median,
         }
     }
 
     pub(crate) fn text(&self) -> String {
         let Spread { least, median, most } = self.spread;
         match self.unit {
-            Unit::Times => format!("{} × ({} to {})", three(median), three(least), three(most)),
+            Unit::Times | Unit::TimesAsLong => {
+                format!("{} × ({} to {})", three(median), three(least), three(most))
+            }
             Unit::Share => {
                 format!("{:.0} % ({:.0} to {:.0})", median * 100.0, least * 100.0, most * 100.0)
             }
@@ -65,7 +69,7 @@ impl Goal {
     }
 
     const fn at_most(floor: f64) -> Self {
-        Self { direction: Direction::AtMost, unit: Unit::Times, floor, four_cores: false }
+        Self { direction: Direction::AtMost, unit: Unit::TimesAsLong, floor, four_cores: false }
     }
 
     const fn on_four_cores(self) -> Self {
@@ -106,11 +110,6 @@ impl Goal {
         }
     }
 
-    /// Whether more is better.
-    pub(crate) fn wants_more(&self) -> bool {
-        self.direction == Direction::AtLeast
-    }
-
     /// The floor as a bar's mark in a chart.
     pub(crate) fn floor(&self) -> f64 {
         self.floor
@@ -122,7 +121,7 @@ impl Goal {
             Direction::AtMost => '≤',
         };
         match self.unit {
-            Unit::Times => format!("{sign} {} ×", self.floor),
+            Unit::Times | Unit::TimesAsLong => format!("{sign} {} ×", self.floor),
             Unit::Share => format!("{sign} {:.0} %", self.floor * 100.0),
             Unit::Bytes => format!("{sign} {} MiB", mebibytes(self.floor).trim_end_matches(".0")),
         }

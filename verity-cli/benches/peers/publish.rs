@@ -39,8 +39,7 @@ fn bars(rows: &[Row]) -> Vec<Bar> {
     rows.iter()
         .filter_map(|row| {
             let Outcome::Measured(measured) = &row.outcome else { return None };
-            let faster = measured.figure.unit == Unit::Times && row.goal.is_none_or(|goal| goal.wants_more());
-            faster.then(|| Bar {
+            (measured.figure.unit == Unit::Times).then(|| Bar {
                 label: row.title.clone(),
                 spread: measured.figure.spread,
                 floor: row.goal.filter(|_| row.applies).map(|goal| goal.floor()),

@@ -108,9 +108,9 @@ enum Ratio {
 
 /// A comparison of times, as the table has it. Each side's median is put into words by `text`.
 fn compared(pairs: &Pairs, ratio: Ratio, peer: &str, text: impl Fn(f64) -> String) -> Result<Measured> {
-    let spread = match ratio {
-        Ratio::SpeedUp => pairs.speed_up(),
-        Ratio::Cost => pairs.cost(),
+    let (unit, spread) = match ratio {
+        Ratio::SpeedUp => (Unit::Times, pairs.speed_up()),
+        Ratio::Cost => (Unit::TimesAsLong, pairs.cost()),
     };
     let [our_cpu, peer_cpu] = pairs.cpu().map(|cpu| match cpu {
         Some(cpu) => format!(" (CPU {})", units::seconds(cpu.median)),
@@ -120,7 +120,7 @@ fn compared(pairs: &Pairs, ratio: Ratio, peer: &str, text: impl Fn(f64) -> Strin
     Ok(Measured {
         ours: format!("{}{our_cpu}", median(pairs.ours())?),
         peer: format!("{peer} {}{peer_cpu}", median(pairs.peer())?),
-        figure: Figure { unit: Unit::Times, spread: spread.ok_or_else(no_pairs)? },
+        figure: Figure { unit, spread: spread.ok_or_else(no_pairs)? },
     })
 }
 

@@ -51,11 +51,7 @@ impl Compression {
 pub(super) fn cases(bench: &Bench) -> Vec<Case> {
     let cores = bench.machine.cores;
     let against_mkfs = |name: &str, compression: Compression, goal: Option<Goal>| {
-        let title = format!(
-            "layer from {}, {} cores, against mkfs.erofs + veritysetup format",
-            &compression.file()["layer.".len()..],
-            cores
-        );
+        let title = format!("layer from {}, {} cores", &compression.file()["layer.".len()..], cores);
         Case::new(name, title, goal, move |bench| against_peers(bench, compression))
     };
     let against_decompressor = |name: &str, title: &str, compression| {
