@@ -43,7 +43,7 @@ impl fmt::Debug for Old<'_> {
 /// [`build`](super::build()), byte for byte.
 ///
 /// The two trees may not overlap, since the old one is read while the new one is written; for the same place there is
-/// [`update_in_place`]. Memory grows with the number of ranges: some 50 bytes for each.
+/// [`update_in_place`]. Memory grows with the number of ranges: some 70 bytes for each.
 ///
 /// # Errors
 /// [`Error::OldTree`] if the old tree is not what its root hash says; else as [`build`](super::build()).

@@ -118,7 +118,8 @@ pub struct Wanted<'a> {
 /// the same layout.
 ///
 /// # Errors
-/// [`Error`]: which layer, and what is wrong with it. Nothing is listed then; layers that are complete stay, and are found by the next build.
+/// [`Error`]: which layer, and what is wrong with it. Nothing is listed then, unless it is the listing of a later group that fails: those before it are whole, and
+/// stay. Layers that are complete stay, too, and are found by the next build.
 pub fn build(
     source: &dyn Source,
     wanted: &[Wanted<'_>],
